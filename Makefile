@@ -1,0 +1,36 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench docs clean
+
+demo: .venv/.installed
+	$(BIN)/python -m examples.digits
+
+test: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov
+	$(BIN)/coverage report --include='ebgan_detect/losses.py,ebgan_detect/thresholds.py' --fail-under=100
+
+check: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	find ebgan_detect -name '*.py' -exec $(BIN)/numpydoc lint {} +
+
+bench: .venv/.installed
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.heldout_digit
+	$(BIN)/python -m benchmarks.tabular
+
+docs: .venv/.installed
+	$(BIN)/pdoc --docformat numpy --output-directory build/docs ebgan_detect
+
+clean:
+	rm -rf build dist .coverage .coverage.* htmlcov
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find ebgan_detect tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,plot,cli,bench]'
+	touch $@

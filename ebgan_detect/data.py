@@ -1,0 +1,364 @@
+"""Anything to batches: one view over every kind of input, and batches for training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_array
+from torch import Tensor
+
+from .errors import InvalidInputError
+
+__all__ = ["ResidentRows", "Rows", "StreamedRows", "TrainingRows", "as_rows", "to_tensor"]
+
+Transform = Callable[[Tensor], Tensor]
+
+
+class Rows:
+    """Rows of some input, read a few at a time and never copied as a whole.
+
+    Parameters
+    ----------
+    values : ndarray or Tensor of shape (n, ...)
+        Real numbers; may be a memory map.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(n, ...)``.
+    is_uint8 : bool
+        Whether the values have dtype uint8.
+    """
+
+    def __init__(self, values: NDArray[Any] | Tensor) -> None:
+        self.values = values
+        self.shape = tuple(values.shape)
+        self.is_uint8 = values.dtype in (np.uint8, torch.uint8)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def read(self, rows: slice | NDArray[np.intp]) -> NDArray[Any] | Tensor:
+        """Read some rows.
+
+        Parameters
+        ----------
+        rows : slice or ndarray of int
+            Which rows.
+
+        Returns
+        -------
+        ndarray or Tensor of shape (len(rows), ...)
+            For a slice, a view where the input allows one.
+        """
+        if isinstance(self.values, Tensor) and not isinstance(rows, slice):
+            return self.values[torch.from_numpy(rows).to(self.values.device)]
+        return self.values[rows]
+
+    def chunks(
+        self, size: int, rows: NDArray[np.intp] | None = None
+    ) -> Iterator[NDArray[Any] | Tensor]:
+        """Read all rows, or the given ones, in order.
+
+        Parameters
+        ----------
+        size : int
+            Rows in a chunk; the last may be shorter.
+        rows : ndarray of int, optional
+            Row numbers; all rows when absent.
+
+        Yields
+        ------
+        ndarray or Tensor of shape (<= size, ...)
+            Consecutive chunks.
+        """
+        n = len(self) if rows is None else len(rows)
+        for start in range(0, n, size):
+            part = slice(start, min(start + size, n))
+            yield self.read(part if rows is None else rows[part])
+
+    def arrays(self, size: int, rows: NDArray[np.intp] | None = None) -> Iterator[NDArray[Any]]:
+        """Read chunks as NumPy arrays.
+
+        Parameters
+        ----------
+        size : int
+            Rows in a chunk.
+        rows : ndarray of int, optional
+            Row numbers; all rows when absent.
+
+        Yields
+        ------
+        ndarray of shape (<= size, ...)
+            Consecutive chunks.
+        """
+        for chunk in self.chunks(size, rows):
+            yield chunk.detach().cpu().numpy() if isinstance(chunk, Tensor) else chunk
+
+    def check_finite(self, size: int) -> tuple[float, float]:
+        """Refuse nan and infinity, and find the range of the values.
+
+        Parameters
+        ----------
+        size : int
+            Rows to read at a time.
+
+        Returns
+        -------
+        low, high : float
+            Smallest and largest value; for integers the range is not read: (-inf, inf).
+
+        Raises
+        ------
+        InvalidInputError
+            If a value is nan or infinite, naming the first such row.
+        """
+        low, high = np.inf, -np.inf
+        start = 0
+        for chunk in self.arrays(size):
+            if chunk.dtype.kind != "f":
+                return -np.inf, np.inf
+            least, largest = chunk.min(), chunk.max()
+            if not (np.isfinite(least) and np.isfinite(largest)):
+                bad = np.flatnonzero(~np.isfinite(chunk.reshape(len(chunk), -1)).all(axis=1))
+                raise InvalidInputError(
+                    "Input X contains NaN or infinity: every value must be finite, got "
+                    f"otherwise first in row {start + bad[0]}; impute or drop such rows"
+                )
+            low, high = min(low, float(least)), max(high, float(largest))
+            start += len(chunk)
+        return low, high
+
+
+class _DatasetRows(Rows):
+    """Rows of a map-style torch data set, collated when they are read."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        if len(dataset) == 0:
+            raise InvalidInputError(
+                "Found array with 0 sample(s) while a minimum of 1 is required: X is an empty "
+                "Dataset"
+            )
+        first = _item(dataset[0])
+        self.shape = (len(dataset), *first.shape)
+        self.is_uint8 = first.dtype == np.uint8
+
+    def read(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
+        numbers = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        many = getattr(self.dataset, "__getitems__", None)
+        items = many(list(numbers)) if many else (self.dataset[i] for i in numbers)
+        arrays = [_item(item) for item in items]
+        if any(array.shape != self.shape[1:] for array in arrays):
+            raise InvalidInputError(
+                f"items of a Dataset must all have shape {self.shape[1:]}, got "
+                f"{sorted({array.shape for array in arrays})}; resize them in its transform"
+            )
+        return np.stack(arrays)
+
+
+def as_rows(x: Any) -> Rows:
+    """Wrap any supported input.
+
+    Parameters
+    ----------
+    x : array-like, Tensor, DataFrame or Dataset
+        Numbers of shape ``(n, d)``, ``(n, h, w)`` or ``(n, c, h, w)``. An item of a data set
+        may be a tuple, whose first entry counts; pictures become ``(c, h, w)``.
+
+    Returns
+    -------
+    Rows
+        A view; only lists and frames of mixed types are copied.
+
+    Raises
+    ------
+    InvalidInputError
+        If the input is empty, not numeric, complex, sparse or of another rank.
+    """
+    if isinstance(x, torch.utils.data.Dataset):
+        if not (hasattr(x, "__len__") and hasattr(x, "__getitem__")):
+            raise InvalidInputError(
+                "X must be a Dataset with a length and numbered items, got "
+                f"{type(x).__name__}; collect an iterable one into an array first"
+            )
+        rows: Rows = _DatasetRows(x)
+    elif isinstance(x, Tensor) and not x.is_complex() and x.layout == torch.strided:
+        rows = Rows(x.detach())
+    else:
+        rows = Rows(_as_array(x))
+    _check_shape(rows.shape)
+    return rows
+
+
+def _as_array(x: Any) -> NDArray[Any]:
+    """Let scikit-learn turn array-likes into an array, without a copy where there is none."""
+    if isinstance(x, Tensor):
+        kind = "complex" if x.is_complex() else str(x.layout)
+        raise InvalidInputError(f"X must be a dense real tensor, got a {kind} one")
+    try:
+        array = check_array(
+            x, dtype="numeric", ensure_all_finite=False, allow_nd=True, ensure_min_features=0
+        )
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
+    if array.dtype.kind not in "buif":
+        try:
+            return array.astype(np.float64)
+        except (ValueError, TypeError) as error:
+            raise InvalidInputError(
+                f"X must hold numbers, got dtype {array.dtype}; encode text and dates first"
+            ) from error
+    return array
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    """Refuse ranks and sizes that no detector can take."""
+    if len(shape) == 1:
+        raise InvalidInputError(
+            f"Expected 2D array, got 1D array instead: X has shape {shape}. Reshape your data "
+            "either using array.reshape(-1, 1) if your data has a single feature or "
+            "array.reshape(1, -1) if it contains a single sample."
+        )
+    if len(shape) not in (2, 3, 4):
+        raise InvalidInputError(
+            f"X must have shape (n, d), (n, h, w) or (n, c, h, w), got {shape}"
+        )
+    if shape[0] == 0:
+        raise InvalidInputError(
+            f"Found array with 0 sample(s) (shape={shape}) while a minimum of 1 is required."
+        )
+    if 0 in shape:
+        raise InvalidInputError(
+            f"Found array with 0 feature(s) (shape={shape}) while a minimum of 1 is required."
+        )
+
+
+def _item(item: Any) -> NDArray[Any]:
+    """One row of a data set as an array."""
+    value = item[0] if isinstance(item, tuple | list) else item
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    array = np.asarray(value)
+    if hasattr(value, "getbands") and array.ndim == 3:
+        array = np.moveaxis(array, -1, 0)
+    if array.dtype.kind not in "buif" or array.ndim == 0:
+        raise InvalidInputError(
+            "items of a Dataset must be arrays, tensors or pictures (or tuples that start with "
+            f"one), got {type(value).__name__}; give the Dataset a transform"
+        )
+    return array
+
+
+def to_tensor(chunk: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
+    """Move a chunk to a device in a dtype that torch computes with.
+
+    Parameters
+    ----------
+    chunk : ndarray or Tensor of shape (n, ...)
+        Real numbers of any dtype.
+    device : device
+        Where to.
+
+    Returns
+    -------
+    Tensor of shape (n, ...)
+        May share memory with `chunk`: read only.
+    """
+    if isinstance(chunk, Tensor):
+        return chunk.to(device)
+    if chunk.dtype.kind == "f" and chunk.dtype.itemsize not in (2, 4, 8):
+        chunk = chunk.astype(np.float64)
+    elif not chunk.dtype.isnative or any(stride < 0 for stride in chunk.strides):
+        chunk = chunk.astype(chunk.dtype.newbyteorder("="), order="C")
+    elif not chunk.flags.writeable:
+        chunk = chunk.copy()
+    return torch.from_numpy(chunk).to(device)
+
+
+class TrainingRows(Protocol):
+    """What the training loop draws its batches from."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Batch of the given rows, scaled, float32, on the device."""
+        ...
+
+
+class ResidentRows:
+    """Scaled training rows that live on the device: a batch is one index lookup.
+
+    Parameters
+    ----------
+    scaled : Tensor of shape (n, ...), float32
+        All rows.
+    """
+
+    def __init__(self, scaled: Tensor) -> None:
+        self.scaled = scaled
+
+    def __len__(self) -> int:
+        return len(self.scaled)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Look up a batch.
+
+        Parameters
+        ----------
+        indices : Tensor of shape (n_batch,), int64
+            Row numbers, on the device.
+
+        Returns
+        -------
+        Tensor of shape (n_batch, ...), float32
+            The rows.
+        """
+        return self.scaled.index_select(0, indices)
+
+
+class StreamedRows:
+    """Training rows too large for the device, read and scaled batch by batch.
+
+    Parameters
+    ----------
+    rows : Rows
+        The whole input.
+    numbers : ndarray of int
+        Which of its rows train.
+    transform : callable
+        From a raw batch on the device to a scaled float32 one.
+    device : device
+        Where batches go.
+    """
+
+    def __init__(
+        self, rows: Rows, numbers: NDArray[np.intp], transform: Transform, device: torch.device
+    ) -> None:
+        self.rows = rows
+        self.numbers = numbers
+        self.transform = transform
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Read a batch.
+
+        Parameters
+        ----------
+        indices : Tensor of shape (n_batch,), int64
+            Positions among the training rows.
+
+        Returns
+        -------
+        Tensor of shape (n_batch, ...), float32
+            The scaled rows, on the device.
+        """
+        chunk = self.rows.read(self.numbers[indices.cpu().numpy()])
+        return self.transform(to_tensor(chunk, self.device))

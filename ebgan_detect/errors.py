@@ -1,0 +1,61 @@
+"""Exceptions and warnings of the library.
+
+Every message has the form *name, rule, value received, remedy*.
+"""
+
+from __future__ import annotations
+
+from sklearn.exceptions import ConvergenceWarning
+
+__all__ = [
+    "CalibrationWarning",
+    "EBGANError",
+    "EBGANWarning",
+    "InputRangeWarning",
+    "InvalidInputError",
+    "InvalidParameterError",
+    "MissingDependencyError",
+    "ModelFileError",
+    "TrainingDivergedError",
+    "TrainingHealthWarning",
+]
+
+
+class EBGANError(Exception):
+    """Base of every error that the library raises on purpose."""
+
+
+class InvalidInputError(EBGANError, ValueError):
+    """Data that cannot be used: wrong shape, type, size, or a value that is not finite."""
+
+
+class InvalidParameterError(EBGANError, ValueError):
+    """A constructor or function parameter outside its documented range."""
+
+
+class ModelFileError(EBGANError, ValueError):
+    """A saved model or checkpoint that is damaged, of another kind, or from a newer version."""
+
+
+class TrainingDivergedError(EBGANError, ArithmeticError):
+    """A loss became nan or infinite during training."""
+
+
+class MissingDependencyError(EBGANError, ImportError):
+    """A feature needs a package that is not installed."""
+
+
+class EBGANWarning(UserWarning):
+    """Base of every warning that the library issues."""
+
+
+class CalibrationWarning(EBGANWarning):
+    """Too few held-out rows for the threshold or p-values that were asked for."""
+
+
+class InputRangeWarning(EBGANWarning):
+    """Scored values lie in a range that plainly contradicts the fitted one."""
+
+
+class TrainingHealthWarning(EBGANWarning, ConvergenceWarning):
+    """Training ended, but its history shows that the game collapsed or never started."""

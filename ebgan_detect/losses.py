@@ -1,0 +1,266 @@
+"""The formulas of the energy-based GAN as pure functions.
+
+Energies are mean squared reconstruction errors over scaled features, so a margin
+keeps its meaning whatever the size of the input.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .errors import InvalidInputError
+
+__all__ = [
+    "discriminator_loss",
+    "energy_map",
+    "generator_loss",
+    "hinge",
+    "pulling_away",
+    "reconstruction_energy",
+]
+
+
+def energy_map(x: Tensor, reconstruction: Tensor) -> Tensor:
+    """Split the energy of each row over its features.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...)
+        Scaled input.
+    reconstruction : Tensor of shape (n, ...)
+        What the autoencoder makes of `x`.
+
+    Returns
+    -------
+    Tensor of shape (n, ...)
+        Squared error of every feature [scaled input unit ** 2], >= 0. Its mean over
+        the features of a row is that row's energy.
+
+    Raises
+    ------
+    InvalidInputError
+        If the shapes differ: a silent broadcast would give a wrong energy.
+
+    Examples
+    --------
+    >>> energy_map(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0]]))
+    tensor([[0., 4.]])
+    """
+    if x.shape != reconstruction.shape:
+        raise InvalidInputError(
+            f"reconstruction must have the input's shape {tuple(x.shape)}, "
+            f"got {tuple(reconstruction.shape)}"
+        )
+    return (x - reconstruction).square()
+
+
+def reconstruction_energy(x: Tensor, reconstruction: Tensor) -> Tensor:
+    """Energy of each row: the mean squared reconstruction error over its features.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, ...)
+        Scaled input.
+    reconstruction : Tensor of shape (n, ...)
+        What the autoencoder makes of `x`.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+        Energies [scaled input unit ** 2], >= 0; low on the data manifold.
+
+    Raises
+    ------
+    InvalidInputError
+        If the shapes differ.
+
+    Notes
+    -----
+    Differs from the paper: the paper sums the squared errors. The mean makes a margin
+    independent of the input's size; with a margin divided by the number of features and
+    the same step sizes under Adam the two games are the same.
+
+    References
+    ----------
+    .. [1] Zhao, Mathieu, LeCun, "Energy-based Generative Adversarial Network",
+       ICLR 2017, section 2.3, equation 4.
+
+    Examples
+    --------
+    >>> reconstruction_energy(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0]]))
+    tensor([2.])
+    """
+    return energy_map(x, reconstruction).flatten(1).mean(dim=1)
+
+
+def hinge(energy: Tensor, *, margin: float | Tensor) -> Tensor:
+    """How far each energy still lies below the margin, ``[margin - energy]^+``.
+
+    Parameters
+    ----------
+    energy : Tensor of shape (n,)
+        Energies [scaled input unit ** 2], >= 0.
+    margin : float or Tensor of shape ()
+        Energy from which on a sample is left alone, same unit, > 0.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+        Values in [0, margin], same unit.
+
+    Examples
+    --------
+    >>> hinge(torch.tensor([0.2, 3.0]), margin=1.0)
+    tensor([0.8000, 0.0000])
+    """
+    return (margin - energy).clamp_min(0)
+
+
+def discriminator_loss(
+    energy_real: Tensor,
+    energy_generated: Tensor,
+    *,
+    margin: float | Tensor,
+    hinge_weight: float = 1.0,
+) -> Tensor:
+    """Lower real energies and lift generated ones up to the margin.
+
+    ``L_D = mean_i D(x_i) + hinge_weight * mean_j [margin - D(G(z_j))]^+``. Each generated
+    sample meets the hinge before the mean is taken, so that one far sample cannot hide
+    another that still lies inside the margin.
+
+    Parameters
+    ----------
+    energy_real : Tensor of shape (n_real,)
+        Energies of real samples [scaled input unit ** 2], >= 0.
+    energy_generated : Tensor of shape (n_generated,)
+        Energies of generated samples, same unit.
+    margin : float or Tensor of shape ()
+        Energy from which on a generated sample is left alone, same unit, > 0.
+        Not checked here: a tensor would have to leave the device.
+    hinge_weight : float
+        Share of real to generated rows in the mixture that the energy tells apart, > 0.
+        Differs from the paper, whose weight is 1: in few dimensions the generator covers
+        the data, and a full hinge lifts real energies too.
+
+    Returns
+    -------
+    Tensor of shape ()
+        Differentiable loss, same unit.
+
+    Raises
+    ------
+    InvalidInputError
+        If an input is empty or not 1-d.
+
+    References
+    ----------
+    .. [1] Zhao, Mathieu, LeCun, "Energy-based Generative Adversarial Network",
+       ICLR 2017, section 2.1, equation 1.
+
+    Examples
+    --------
+    >>> discriminator_loss(torch.tensor([0.5]), torch.tensor([0.2, 3.0]), margin=1.0)
+    tensor(0.9000)
+    """
+    _check_energies("energy_real", energy_real)
+    _check_energies("energy_generated", energy_generated)
+    return energy_real.mean() + hinge_weight * hinge(energy_generated, margin=margin).mean()
+
+
+def pulling_away(code: Tensor) -> Tensor:
+    """Mean squared cosine between the codes of different samples in a batch.
+
+    ``PT(S) = 1 / (N (N - 1)) * sum_{i != j} (s_i . s_j / (|s_i| |s_j|))^2``
+
+    Parameters
+    ----------
+    code : Tensor of shape (n, ...)
+        Encoder codes of generated samples; trailing axes are flattened. A zero code has
+        no direction: its cosines, and their gradient, count as 0.
+
+    Returns
+    -------
+    Tensor of shape ()
+        Value in [0, 1], no unit: 1 when all codes are parallel, 0 when all are orthogonal,
+        and 0 for fewer than two rows.
+
+    Raises
+    ------
+    InvalidInputError
+        If `code` is empty or has no feature axis.
+
+    References
+    ----------
+    .. [1] Zhao, Mathieu, LeCun, "Energy-based Generative Adversarial Network",
+       ICLR 2017, section 2.4, equation 5.
+
+    Examples
+    --------
+    >>> pulling_away(torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]))
+    tensor(0.3333)
+    """
+    if code.ndim < 2 or code.numel() == 0:
+        raise InvalidInputError(
+            f"code must have shape (n, ...) with n >= 1, got {tuple(code.shape)}"
+        )
+    n = code.shape[0]
+    if n == 1:
+        return code.sum() * 0
+    flat = code.flatten(1)
+    # Scaling by the largest entry first keeps the squares of tiny or huge codes in range.
+    peak = flat.detach().abs().amax(dim=1, keepdim=True)
+    flat = flat / torch.where(peak > 0, peak, 1)
+    squared_norm = flat.square().sum(dim=1, keepdim=True)
+    unit = flat * torch.where(squared_norm > 0, squared_norm, 1).rsqrt()
+    squared_cosine = (unit @ unit.T).square()
+    off_diagonal = squared_cosine.sum() - squared_cosine.diagonal().sum()
+    return off_diagonal / (n * (n - 1))
+
+
+def generator_loss(energy_generated: Tensor, code: Tensor, *, pull_away_weight: float) -> Tensor:
+    """Draw generated samples to low energy, and their codes apart.
+
+    ``L_G = mean_j D(G(z_j)) + pull_away_weight * PT(Enc(G(z)))``
+
+    Parameters
+    ----------
+    energy_generated : Tensor of shape (n,)
+        Energies of generated samples [scaled input unit ** 2], >= 0, with gradient through
+        both uses of the sample in the discriminator: as its input and as its target.
+    code : Tensor of shape (n, ...)
+        Encoder codes of the same samples.
+    pull_away_weight : float
+        Weight of the pulling-away term [scaled input unit ** 2], >= 0; 0 leaves it out.
+
+    Returns
+    -------
+    Tensor of shape ()
+        Differentiable loss, same unit as the energies.
+
+    Raises
+    ------
+    InvalidInputError
+        If the energies are empty or not 1-d.
+
+    References
+    ----------
+    .. [1] Zhao, Mathieu, LeCun, "Energy-based Generative Adversarial Network",
+       ICLR 2017, equation 2 and section 2.4.
+
+    Examples
+    --------
+    >>> codes = torch.tensor([[1.0, 0.0], [2.0, 0.0]])
+    >>> generator_loss(torch.tensor([0.5, 1.5]), codes, pull_away_weight=0.1)
+    tensor(1.1000)
+    """
+    _check_energies("energy_generated", energy_generated)
+    loss = energy_generated.mean()
+    return loss + pull_away_weight * pulling_away(code) if pull_away_weight else loss
+
+
+def _check_energies(name: str, energy: Tensor) -> None:
+    """Refuse what is not a non-empty vector of energies."""
+    if energy.ndim != 1 or energy.numel() == 0:
+        raise InvalidInputError(f"{name} must have shape (n,), n >= 1, got {tuple(energy.shape)}")

@@ -1,0 +1,16 @@
+"""Encoder, decoder and generator families."""
+
+from .architecture import Factory, Networks, build_networks
+from .conv import conv_networks, default_channels
+from .initialization import initialize_
+from .mlp import mlp_networks
+
+__all__ = [
+    "Factory",
+    "Networks",
+    "build_networks",
+    "conv_networks",
+    "default_channels",
+    "initialize_",
+    "mlp_networks",
+]

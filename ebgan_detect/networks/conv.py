@@ -1,0 +1,157 @@
+"""DCGAN-style convolutional networks for images from 8 to 256 pixels a side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ebgan_detect.errors import InvalidParameterError
+from .architecture import Networks
+from .initialization import initialize_
+
+__all__ = ["conv_networks", "default_channels"]
+
+NEGATIVE_SLOPE = 0.2
+SMALLEST_SIDE, LARGEST_SIDE = 8, 256
+
+
+def default_channels(input_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Channels of each encoder level: 32, doubled at each halving of the image, at most 256.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one image ``(c, h, w)``, pixels.
+
+    Returns
+    -------
+    tuple of int
+        One entry for each level; levels are added until the shorter side is below 8 pixels.
+
+    Examples
+    --------
+    >>> default_channels((1, 28, 28)), default_channels((3, 64, 64))
+    ((32, 64), (32, 64, 128, 256))
+    """
+    levels = (min(input_shape[1:]) // 4).bit_length() - 1
+    return tuple(min(32 << level, 256) for level in range(max(levels, 1)))
+
+
+def conv_networks(
+    input_shape: tuple[int, int, int],
+    *,
+    hidden_sizes: Sequence[int],
+    code_dim: int,
+    latent_dim: int,
+    bounded: bool,
+) -> Networks:
+    """Build a strided convolutional autoencoder and a DCGAN-style generator.
+
+    Each encoder level is a 4x4 convolution of stride 2 that halves the image, rounding
+    down; the decoder undoes it level by level to exactly the input's shape. Only the
+    generator has batch normalisation: the autoencoder's output for a row must not depend
+    on its batch, nor real rows on generated ones.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one image ``(c, h, w)``, any c >= 1, 8 <= h, w <= 256, odd sizes included.
+    hidden_sizes : sequence of int
+        Channels of each encoder level, from the image inwards.
+    code_dim : int
+        Number of features in the encoder's code.
+    latent_dim : int
+        Number of features in the generator's input.
+    bounded : bool
+        Whether scaled input lies in [0, 1], so that outputs end in a sigmoid.
+
+    Returns
+    -------
+    Networks
+        Encoder ``(n, c, h, w) -> (n, code_dim)``, decoder ``(n, code_dim) -> (n, c, h, w)``,
+        generator ``(n, latent_dim) -> (n, c, h, w)``.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a side is outside 8...256 pixels, or there are more levels than the image can be
+        halved.
+
+    References
+    ----------
+    .. [1] Radford, Metz, Chintala, "Unsupervised Representation Learning with Deep
+       Convolutional Generative Adversarial Networks", ICLR 2016.
+
+    Examples
+    --------
+    >>> networks = conv_networks(
+    ...     (3, 17, 30), hidden_sizes=(4, 8), code_dim=6, latent_dim=5, bounded=True
+    ... )
+    >>> networks.generator(torch.zeros(2, 5)).shape
+    torch.Size([2, 3, 17, 30])
+    """
+    channels, *sides = input_shape
+    if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sides):
+        raise InvalidParameterError(
+            f"architecture 'conv' needs images of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels a side, "
+            f"got (c, h, w) = {input_shape}; resize them, use architecture='mlp' or a factory, "
+            "and put channels first"
+        )
+    if min(sides) >> len(hidden_sizes) < 1:
+        raise InvalidParameterError(
+            f"hidden_sizes must have at most {min(sides).bit_length() - 1} levels for images of "
+            f"{sides[0]}x{sides[1]} pixels, got {tuple(hidden_sizes)}"
+        )
+    widths = [channels, *hidden_sizes]
+    shapes = [(sides[0] >> level, sides[1] >> level) for level in range(len(widths))]
+    innermost = (widths[-1], *shapes[-1])
+    encoder = nn.Sequential(
+        *(
+            layer
+            for n_in, n_out in zip(widths, widths[1:], strict=False)
+            for layer in (nn.Conv2d(n_in, n_out, 4, 2, 1), nn.LeakyReLU(NEGATIVE_SLOPE))
+        ),
+        nn.Flatten(),
+        nn.Linear(innermost[0] * innermost[1] * innermost[2], code_dim),
+    )
+    decoder = _upsampling(code_dim, widths, shapes, innermost, bounded, normalise=False)
+    generator = _upsampling(latent_dim, widths, shapes, innermost, bounded, normalise=True)
+    for network in (encoder, decoder):
+        initialize_(network, negative_slope=NEGATIVE_SLOPE)
+    initialize_(generator, negative_slope=0.0)
+    return Networks(encoder, decoder, generator)
+
+
+def _upsampling(
+    n_inputs: int,
+    widths: list[int],
+    shapes: list[tuple[int, int]],
+    innermost: tuple[int, int, int],
+    bounded: bool,
+    *,
+    normalise: bool,
+) -> nn.Sequential:
+    """A vector, spread over the smallest image, doubled level by level to the input's shape."""
+    n_innermost = innermost[0] * innermost[1] * innermost[2]
+
+    def between(width: int) -> list[nn.Module]:
+        if normalise:
+            return [nn.BatchNorm2d(width), nn.ReLU()]
+        return [nn.LeakyReLU(NEGATIVE_SLOPE)]
+
+    layers: list[nn.Module] = [
+        nn.Linear(n_inputs, n_innermost, bias=not normalise),
+        nn.Unflatten(1, innermost),
+        *between(widths[-1]),
+    ]
+    for level in range(len(widths) - 1, 0, -1):
+        odd = (shapes[level - 1][0] % 2, shapes[level - 1][1] % 2)
+        last = level == 1
+        layers.append(
+            nn.ConvTranspose2d(
+                widths[level], widths[level - 1], 4, 2, 1, odd, bias=last or not normalise
+            )
+        )
+        layers += [] if last else between(widths[level - 1])
+    return nn.Sequential(*layers, *([nn.Sigmoid()] if bounded else []))

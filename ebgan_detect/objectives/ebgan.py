@@ -1,0 +1,194 @@
+"""The energy-based game: an autoencoder discriminator against a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ebgan_detect.losses import discriminator_loss, generator_loss, pulling_away, reconstruction_energy
+from ebgan_detect.networks import Networks
+from .autoencoder import AutoEncoderObjective
+from .objective import make_adam
+from .replay import ReplayBuffer
+
+__all__ = ["EBGANObjective"]
+
+
+class EBGANObjective(AutoEncoderObjective):
+    """Alternate one step of the discriminator with one of the generator.
+
+    Parameters
+    ----------
+    networks : Networks
+        The players.
+    input_shape : tuple of int
+        Shape of one row.
+    latent_dim : int
+        Number of features in the generator's input, drawn from a standard normal.
+    margin : callable or float
+        Energy to lift generated rows to [scaled input unit ** 2], or a function from the
+        share of training done, in [0, 1), to it.
+    pull_away_weight : float
+        Weight of the pulling-away term in the generator's loss, >= 0.
+    hinge_weight : float
+        Weight of the hinge in the discriminator's loss, > 0; 1 in the paper.
+    replay_size : int
+        Number of earlier generated rows to keep; 0 for none, as in the paper.
+    generator_learning_rate : float
+        Generator's rate as a multiple of the discriminator's, > 0.
+    noise, betas
+        As in `AutoEncoderObjective`; generated rows get no noise.
+
+    References
+    ----------
+    .. [1] Zhao, Mathieu, LeCun, "Energy-based Generative Adversarial Network", ICLR 2017.
+    """
+
+    metric_names: ClassVar[tuple[str, ...]] = (
+        "loss_discriminator",
+        "loss_generator",
+        "energy_real",
+        "energy_generated",
+        "pull_away",
+        "hinge_active",
+        "margin",
+    )
+    margin: Tensor
+
+    def __init__(
+        self,
+        networks: Networks,
+        *,
+        input_shape: tuple[int, ...],
+        latent_dim: int,
+        margin: Callable[[float], float] | float,
+        pull_away_weight: float = 0.1,
+        hinge_weight: float = 1.0,
+        replay_size: int = 0,
+        generator_learning_rate: float = 1.0,
+        noise: float = 0.0,
+        betas: tuple[float, float] = (0.5, 0.99),
+    ) -> None:
+        super().__init__(networks, noise=noise, betas=betas)
+        self.generator = networks.generator
+        self.latent_dim = latent_dim
+        self.margin_schedule = margin if callable(margin) else None
+        start = margin(0.0) if callable(margin) else margin
+        self.register_buffer("margin", torch.tensor(float(start)))
+        self.pull_away_weight = pull_away_weight
+        self.hinge_weight = hinge_weight
+        self.rate_factors = {"generator": generator_learning_rate}
+        self.replay = ReplayBuffer(replay_size, input_shape) if replay_size else None
+
+    def configure_optimizers(self, learning_rate: float) -> None:
+        super().configure_optimizers(learning_rate)
+        self.optimizers["generator"] = make_adam([self.generator], learning_rate, self.betas)
+
+    def begin_step(self, progress: float) -> None:
+        if self.margin_schedule is not None:
+            self.margin.fill_(self.margin_schedule(progress))
+
+    def update(self, real: Tensor, rng: torch.Generator) -> Tensor:
+        latents = self.draw_latents(max(len(real), 2), rng, real.device)
+        generated = self.generator(latents).float()
+        metrics = self._update_discriminator(real, generated.detach(), rng)
+        metrics |= self._update_generator(generated)
+        return torch.stack([metrics[name] for name in self.metric_names])
+
+    def _update_discriminator(
+        self, real: Tensor, generated: Tensor, rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Lower the energy of real rows, lift that of generated ones."""
+        negatives = self._mix_with_replay(generated, rng)
+        targets = torch.cat([real, negatives])
+        inputs = torch.cat([self.corrupt(real, rng), negatives])
+        energies = reconstruction_energy(targets, self.reconstruct(inputs))
+        energy_real, energy_negative = energies[: len(real)], energies[len(real) :]
+        loss = discriminator_loss(
+            energy_real, energy_negative, margin=self.margin, hinge_weight=self.hinge_weight
+        )
+        self.descend("discriminator", loss)
+        with torch.no_grad():
+            return {
+                "loss_discriminator": loss.detach(),
+                "energy_real": energy_real.detach().mean(),
+                "energy_generated": energy_negative.detach().mean(),
+                "hinge_active": (energy_negative.detach() < self.margin).float().mean(),
+                "margin": self.margin,
+            }
+
+    def _update_generator(self, generated: Tensor) -> dict[str, Tensor]:
+        """Lower the energy of generated rows and pull their codes apart."""
+        code = self.encoder(generated)
+        # The sample is the autoencoder's input and its target: gradient flows through both.
+        energy = reconstruction_energy(generated, self.decoder(code))
+        loss = generator_loss(energy, code, pull_away_weight=self.pull_away_weight)
+        self.descend("generator", loss)
+        with torch.no_grad():
+            return {"loss_generator": loss.detach(), "pull_away": pulling_away(code.detach())}
+
+    def _mix_with_replay(self, generated: Tensor, rng: torch.Generator) -> Tensor:
+        """Half new samples, half earlier ones."""
+        if self.replay is None:
+            return generated
+        self.replay.extend(generated)
+        n_new = (len(generated) + 1) // 2
+        return torch.cat([generated[:n_new], self.replay.draw(len(generated) - n_new, rng)])
+
+    def draw_latents(self, n: int, rng: torch.Generator, device: torch.device) -> Tensor:
+        """Draw generator inputs from the standard normal distribution.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        rng : Generator
+            Source of randomness, on `device`.
+        device : device
+            Where to draw.
+
+        Returns
+        -------
+        Tensor of shape (n, latent_dim)
+            Latents.
+        """
+        return torch.randn((n, self.latent_dim), generator=rng, device=device)
+
+    def training_tensors(self) -> dict[str, Tensor]:
+        if self.replay is None:
+            return {}
+        return {f"replay.{name}": buffer for name, buffer in self.replay.named_buffers()}
+
+    def negatives(self, n: int, rng: torch.Generator) -> Tensor | None:
+        if self.replay is not None:
+            return self.replay.draw(n, rng)
+        return self.generator(self.draw_latents(n, rng, self.margin.device))
+
+    def diagnose(self, history: Mapping[str, Sequence[float]]) -> str | None:
+        real, generated = history["energy_real"][-1], history["energy_generated"][-1]
+        margin = history["margin"][-1]
+        if max(history["hinge_active"]) < 0.01:
+            return (
+                "the game never started: generated energy stayed above the margin "
+                f"({margin:.3g}) and taught the discriminator nothing; raise margin"
+            )
+        if real >= 0.9 * margin:
+            return (
+                f"the discriminator gave up: real energy {real:.3g} reached the margin "
+                f"{margin:.3g}, so that nothing separates real from generated rows; lower "
+                "learning_rate or raise margin"
+            )
+        if history["pull_away"][-1] > 0.95:
+            return (
+                "the generator collapsed to one direction of the code (pulling-away term "
+                f"{history['pull_away'][-1]:.2f}); raise pull_away_weight"
+            )
+        if generated < real:
+            return (
+                f"generated energy {generated:.3g} fell below real energy {real:.3g}: the "
+                "discriminator no longer tells them apart; lower learning_rate"
+            )
+        return None

@@ -1,0 +1,152 @@
+"""What the training loop asks of a game: its modules, its update, its score."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+__all__ = ["Objective", "make_adam"]
+
+
+class Objective(nn.Module, ABC):
+    """One game: the networks that play it, how they are updated, and the energy they give.
+
+    The training loop calls `begin_step` and `update` in turn and reads `optimizers`; it
+    knows nothing of losses. `update` runs on one device without waiting for it, so that a
+    whole step can be captured as a graph.
+    """
+
+    metric_names: ClassVar[tuple[str, ...]]
+    """Names of what `update` returns, in order; the names of losses start with ``loss``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.optimizers: dict[str, Optimizer] = {}
+        self.rate_factors: dict[str, float] = {}
+
+    def begin_step(self, progress: float) -> None:
+        """Set scheduled quantities before an update.
+
+        Parameters
+        ----------
+        progress : float
+            Share of the planned updates already made, in [0, 1).
+        """
+
+    @abstractmethod
+    def configure_optimizers(self, learning_rate: float) -> None:
+        """Fill `optimizers`, once the modules are on their device.
+
+        The loop sets each player's rate before every update: the base rate, times the
+        player's entry in `rate_factors` (1 where there is none), times the schedule.
+
+        Parameters
+        ----------
+        learning_rate : float
+            Base rate.
+        """
+
+    @abstractmethod
+    def update(self, real: Tensor, rng: torch.Generator) -> Tensor:
+        """Make one step of every player.
+
+        Parameters
+        ----------
+        real : Tensor of shape (n, ...), float32
+            Scaled training rows, on the device.
+        rng : Generator
+            The only source of randomness, on the same device.
+
+        Returns
+        -------
+        Tensor of shape (len(metric_names),)
+            Metrics of this step, without gradient, on the device.
+        """
+
+    @abstractmethod
+    def energy(self, x: Tensor) -> Tensor:
+        """Energy of scaled rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...), float32
+            Scaled rows.
+
+        Returns
+        -------
+        Tensor of shape (n,), float64
+            Energies; high = abnormal.
+        """
+
+    def training_tensors(self) -> dict[str, Tensor]:
+        """Tensors beyond weights and optimisers that resuming needs.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Live tensors, by name; loading copies into them.
+        """
+        return {}
+
+    def negatives(self, n: int, rng: torch.Generator) -> Tensor | None:
+        """Broad negatives, for a criterion that compares states without labels.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        rng : Generator
+            Source of randomness, on the device.
+
+        Returns
+        -------
+        Tensor of shape (n, ...) or None
+            Scaled rows; None for a game that makes none.
+        """
+        return None
+
+    def diagnose(self, history: Mapping[str, Sequence[float]]) -> str | None:
+        """Say in words what went wrong.
+
+        Parameters
+        ----------
+        history : mapping of str to sequence of float
+            Per-epoch means of the metrics.
+
+        Returns
+        -------
+        str or None
+            The problem and its remedy; None when training looks healthy.
+        """
+        return None
+
+
+def make_adam(
+    modules: Sequence[nn.Module], learning_rate: float, betas: tuple[float, float]
+) -> Optimizer:
+    """One fused Adam over the parameters of some modules.
+
+    Parameters
+    ----------
+    modules : sequence of Module
+        Modules on one device.
+    learning_rate : float
+        Step size.
+    betas : tuple of float
+        Decay rates of the first and second moment.
+
+    Returns
+    -------
+    Optimizer
+        On a GPU its rate is a tensor there and its step can be captured as a graph.
+    """
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    device = parameters[0].device
+    on_gpu = device.type == "cuda"
+    rate = torch.tensor(learning_rate, device=device) if on_gpu else learning_rate
+    return Adam(parameters, lr=rate, betas=betas, fused=device.type != "mps", capturable=on_gpu)

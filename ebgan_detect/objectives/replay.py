@@ -1,0 +1,66 @@
+"""A store of earlier generator samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ReplayBuffer"]
+
+
+class ReplayBuffer(nn.Module):
+    """Ring of the latest generated rows, kept on the device and outside saved models.
+
+    Negatives drawn from it stay a broad mixture of what the generator has made so far,
+    rather than only of what it makes now.
+
+    Parameters
+    ----------
+    capacity : int
+        Number of rows kept, >= 1.
+    input_shape : tuple of int
+        Shape of one row.
+    """
+
+    rows: Tensor
+    position: Tensor
+    filled: Tensor
+
+    def __init__(self, capacity: int, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(capacity, *input_shape), persistent=False)
+        self.register_buffer("position", torch.zeros(1, dtype=torch.int64), persistent=False)
+        self.register_buffer("filled", torch.zeros(1, dtype=torch.int64), persistent=False)
+
+    def extend(self, batch: Tensor) -> None:
+        """Store rows, overwriting the oldest.
+
+        Parameters
+        ----------
+        batch : Tensor of shape (n, ...)
+            New rows; of more than the capacity, the last ones are kept.
+        """
+        capacity = len(self.rows)
+        batch = batch[-capacity:]
+        slots = (self.position + torch.arange(len(batch), device=batch.device)) % capacity
+        self.rows.index_copy_(0, slots, batch)
+        self.position.add_(len(batch)).remainder_(capacity)
+        self.filled.add_(len(batch)).clamp_(max=capacity)
+
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        """Draw stored rows, with replacement.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        rng : Generator
+            Source of randomness, on the same device.
+
+        Returns
+        -------
+        Tensor of shape (n, ...)
+            Stored rows; zeros as long as nothing is stored.
+        """
+        share = torch.rand(n, generator=rng, device=self.rows.device, dtype=torch.float64)
+        return self.rows.index_select(0, (share * self.filled).long())

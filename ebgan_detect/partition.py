@@ -1,0 +1,128 @@
+"""The three disjoint parts of the fitted rows: training, validation, calibration.
+
+A row's part follows from its content: its values, the number of equal rows before it, and
+a seed give a uniform number, and two cutoffs divide the unit interval. Distinct rows are
+therefore divided at random, yet the same row lands in the same part again when training
+goes on: after a resume, in a warm start, in a later `partial_fit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Partition", "row_positions"]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Cutoffs of the unit interval, and the seed that places rows on it.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of the rows' positions.
+    calibration_below, validation_below : float
+        Positions in ``[0, calibration_below)`` calibrate, those in
+        ``[calibration_below, validation_below)`` validate, the rest train.
+    """
+
+    seed: int
+    calibration_below: float
+    validation_below: float
+
+    @classmethod
+    def choose(
+        cls, positions: NDArray[np.float64], *, n_calibration: int, n_validation: int, seed: int
+    ) -> Partition:
+        """Place the cutoffs so that the parts have exactly the sizes asked for.
+
+        Parameters
+        ----------
+        positions : ndarray of shape (n,)
+            From `row_positions`.
+        n_calibration, n_validation : int
+            Sizes; together less than n.
+        seed : int
+            Seed that `positions` were made with.
+
+        Returns
+        -------
+        Partition
+            The cutoffs.
+
+        Examples
+        --------
+        >>> positions = np.array([0.9, 0.1, 0.5, 0.3])
+        >>> part = Partition.choose(positions, n_calibration=1, n_validation=1, seed=0)
+        >>> [rows.tolist() for rows in part.divide(positions)]
+        [[0, 2], [3], [1]]
+        """
+        ordered = np.sort(positions)
+        return cls(seed, float(ordered[n_calibration]), float(ordered[n_calibration + n_validation]))
+
+    def divide(
+        self, positions: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """Sort rows into the three parts.
+
+        Parameters
+        ----------
+        positions : ndarray of shape (n,)
+            From `row_positions` with this partition's seed.
+
+        Returns
+        -------
+        training, validation, calibration : ndarray of int
+            Disjoint row numbers, ascending, that together are ``0 ... n - 1``.
+        """
+        training = np.flatnonzero(positions >= self.validation_below)
+        validation = np.flatnonzero(
+            (positions >= self.calibration_below) & (positions < self.validation_below)
+        )
+        return training, validation, np.flatnonzero(positions < self.calibration_below)
+
+
+def row_positions(chunks: Iterable[np.ndarray], seed: int) -> NDArray[np.float64]:
+    """Place every row on [0, 1) by its content.
+
+    Parameters
+    ----------
+    chunks : iterable of ndarray of shape (n_chunk, ...)
+        Rows in order. Equal values of different numeric types count as equal.
+    seed : int
+        Another seed gives unrelated positions.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        Positions. Equal rows get different ones, by their order among themselves.
+    """
+    rng = np.random.default_rng(seed)
+    multipliers: NDArray[np.uint64] | None = None
+    digests = []
+    for chunk in chunks:
+        # Adding 0.0 turns -0.0 into 0.0, which compares equal and must be placed alike.
+        words = (chunk.reshape(len(chunk), -1).astype(np.float64) + 0.0).view(np.uint64)
+        if multipliers is None:
+            multipliers = rng.integers(2**64, size=words.shape[1], dtype=np.uint64) | np.uint64(1)
+        # Small numbers leave the low half of a float64 empty; products would keep it so.
+        digests.append((words ^ (words >> np.uint64(32))) @ multipliers)
+    digest = np.concatenate(digests)
+    order = np.argsort(digest, kind="stable")
+    ordered = digest[order]
+    first = np.r_[True, ordered[1:] != ordered[:-1]]
+    index = np.arange(len(digest))
+    occurrence = np.empty(len(digest), dtype=np.uint64)
+    occurrence[order] = index - np.maximum.accumulate(np.where(first, index, 0))
+    return (_mix(digest + occurrence * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)) * 2.0**-53
+
+
+def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scatter the bits of each word: the finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

@@ -1,0 +1,18 @@
+"""The training loop: schedules, history, callbacks, checkpoints, device and precision."""
+
+from .callbacks import Callback, ProgressBar
+from .checkpoint import Checkpoint
+from .loop import SCHEDULES, Trainer, TrainingRun
+from .placement import PRECISIONS, autocast, resolve_device
+
+__all__ = [
+    "PRECISIONS",
+    "SCHEDULES",
+    "Callback",
+    "Checkpoint",
+    "ProgressBar",
+    "Trainer",
+    "TrainingRun",
+    "autocast",
+    "resolve_device",
+]

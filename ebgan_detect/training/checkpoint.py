@@ -1,0 +1,161 @@
+"""The whole state of a training: gathered, put back, and kept on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebgan_detect.errors import ModelFileError
+from ebgan_detect.files import read_sealed, write_sealed
+from ebgan_detect.objectives import Objective
+
+__all__ = ["Checkpoint", "TrainingState"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything that the next update depends on.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        Copies of weights, optimiser moments, random states and what else training holds.
+    epoch : int
+        Epochs done.
+    history : dict of str to list
+        Per-epoch records.
+    best : float or None
+        Best value of a criterion so far, when one chooses the state.
+    """
+
+    tensors: dict[str, Tensor]
+    epoch: int
+    history: dict[str, list[float]] = field(default_factory=dict)
+    best: float | None = None
+
+
+def gather(objective: Objective, generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
+    """Copy the tensors of a game and the states of its random generators."""
+    live = {f"objective/{name}": value for name, value in objective.state_dict().items()}
+    live |= {f"training/{name}": value for name, value in objective.training_tensors().items()}
+    for player, optimizer in objective.optimizers.items():
+        for index, moments in optimizer.state_dict()["state"].items():
+            live |= {f"optimizer/{player}/{index}/{key}": v for key, v in moments.items()}
+    live |= {f"random/{name}": rng.get_state() for name, rng in generators.items()}
+    return {name: tensor.detach().clone() for name, tensor in live.items()}
+
+
+def restore(
+    tensors: Mapping[str, Tensor], objective: Objective, generators: Mapping[str, torch.Generator]
+) -> None:
+    """Put back what `gather` copied; the optimisers must be configured."""
+    objective.load_state_dict(below(tensors, "objective/"))
+    for name, live in objective.training_tensors().items():
+        live.copy_(tensors[f"training/{name}"])
+    for player, optimizer in objective.optimizers.items():
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in below(tensors, f"optimizer/{player}/").items():
+            index, key = name.split("/")
+            moments.setdefault(int(index), {})[key] = tensor.clone()
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    for name, rng in generators.items():
+        rng.set_state(tensors[f"random/{name}"].cpu())
+
+
+def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Entries whose name starts with a prefix, without it."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+class Checkpoint:
+    """One training's state in a file, replaced atomically after every epoch.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write; its folder is made when missing.
+    settings : mapping
+        Content that JSON can hold and that must be the same on resume.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.settings = dict(settings)
+
+    def write(self, state: TrainingState) -> None:
+        """Replace the file.
+
+        Parameters
+        ----------
+        state : TrainingState
+            What to keep.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        header = {
+            "kind": "checkpoint",
+            "format": FORMAT,
+            "epoch": state.epoch,
+            "history": state.history,
+            "best": state.best,
+            "settings": self.settings,
+        }
+        write_sealed(self.path, state.tensors, header)
+
+    def read(self) -> TrainingState | None:
+        """Read the file back.
+
+        Returns
+        -------
+        TrainingState or None
+            None when there is no file yet.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is damaged, of another kind, or was written with other settings.
+        """
+        found = read_header(self.path)
+        if found is None:
+            return None
+        tensors, header = found
+        for name, value in self.settings.items():
+            if header["settings"].get(name) != value:
+                raise ModelFileError(
+                    f"checkpoint {self.path.name} was written with {name}="
+                    f"{header['settings'].get(name)!r}, got {value!r}; go on with the old value "
+                    "or name another folder"
+                )
+        return TrainingState(tensors, header["epoch"], header["history"], header["best"])
+
+
+def read_header(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and header of a checkpoint file of a format this version knows, if it is there."""
+    if not path.exists():
+        return None
+    tensors, header = read_sealed(path)
+    if header.get("kind") != "checkpoint":
+        raise ModelFileError(f"{path.name} is not a checkpoint but a {header.get('kind')}")
+    if header["format"] > FORMAT:
+        raise ModelFileError(
+            f"checkpoint has format {header['format']}, this version reads up to {FORMAT}; "
+            "upgrade ebgan-detect"
+        )
+    return tensors, header

@@ -1,0 +1,284 @@
+"""The loop: epochs of updates, whatever the game."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from ebgan_detect.data import TrainingRows
+from ebgan_detect.errors import EBGANWarning, TrainingDivergedError
+from ebgan_detect.objectives import Objective
+from .callbacks import Callback
+from .checkpoint import Checkpoint, TrainingState, below, gather, restore
+from .placement import autocast
+
+__all__ = ["SCHEDULES", "Trainer", "TrainingRun"]
+
+Schedule = Callable[[float], float]
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: min(1.0, 2.0 * (1.0 - progress)),
+    "cosine": lambda progress: 0.5 * (1.0 + float(np.cos(np.pi * progress))),
+}
+"""Learning-rate factors over the share of training done; `'linear'` falls in its second half."""
+
+
+@dataclass
+class TrainingRun:
+    """A training under way, as callbacks see it.
+
+    Attributes
+    ----------
+    objective : Objective
+        The game.
+    max_epochs, steps_per_epoch : int
+        What is planned.
+    epoch : int
+        Epochs done.
+    history : dict of str to list
+        One entry an epoch: means of the game's metrics, learning rate, seconds.
+    stop : bool
+        Set to True to end training after the current epoch.
+    interrupted : bool
+        Whether Ctrl-C ended it.
+    """
+
+    objective: Objective
+    max_epochs: int
+    steps_per_epoch: int
+    epoch: int = 0
+    history: dict[str, list[float]] = field(default_factory=dict)
+    stop: bool = False
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How to train any game.
+
+    Attributes
+    ----------
+    max_epochs : int
+        Passes over the training rows.
+    batch_size : int
+        Rows in an update; fewer training rows make a smaller batch. What is left of an
+        epoch after its last full batch waits for another epoch's shuffle.
+    learning_rate : float
+        Base learning rate.
+    device : device
+        Where to train.
+    seed : int
+        Seed of the shuffling and of all noise.
+    schedule : callable
+        Factor of the learning rate over the share of training done.
+    precision : str
+        See `autocast`.
+    average_decay : float
+        Decay of a running average of the weights that is kept in the end; 0 keeps the final
+        weights.
+    criterion : callable, optional
+        From the objective after an epoch to a value; the state with the highest is kept.
+    callbacks : sequence of Callback
+        Hooks.
+    checkpoint : Checkpoint, optional
+        Where to keep the state after every epoch, and to resume from.
+    """
+
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    device: torch.device
+    seed: int
+    schedule: Schedule = SCHEDULES["linear"]
+    precision: str = "float32"
+    average_decay: float = 0.0
+    criterion: Callable[[Objective], float] | None = None
+    callbacks: Sequence[Callback] = ()
+    checkpoint: Checkpoint | None = None
+
+    def fit(self, objective: Objective, rows: TrainingRows) -> TrainingRun:
+        """Train a game, from its checkpoint on where there is one.
+
+        Ctrl-C ends training with the state after the last full epoch, and warns; before the
+        first epoch's end it is passed on.
+
+        Parameters
+        ----------
+        objective : Objective
+            The game; trained in place and left in evaluation mode.
+        rows : TrainingRows
+            Scaled training rows.
+
+        Returns
+        -------
+        TrainingRun
+            The finished run with its history.
+
+        Raises
+        ------
+        TrainingDivergedError
+            If a metric became nan or infinite; read at the end of each epoch.
+        ModelFileError
+            If the checkpoint does not fit this training.
+        """
+        return _Loop(self, objective.to(self.device), rows).run_all()
+
+
+class _Loop:
+    """One call of `Trainer.fit`."""
+
+    def __init__(self, trainer: Trainer, objective: Objective, rows: TrainingRows) -> None:
+        self.trainer = trainer
+        self.objective = objective
+        self.rows = rows
+        if not objective.optimizers:
+            objective.configure_optimizers(trainer.learning_rate)
+        self.base_rates = {
+            player: trainer.learning_rate * objective.rate_factors.get(player, 1.0)
+            for player in objective.optimizers
+        }
+        self.batch_size = min(trainer.batch_size, len(rows))
+        self.run = TrainingRun(objective, trainer.max_epochs, len(rows) // self.batch_size)
+        self.generators = {
+            "shuffle": torch.Generator().manual_seed(trainer.seed),
+            "noise": torch.Generator(trainer.device).manual_seed(trainer.seed + 1),
+        }
+        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.average: list[Tensor] = []
+        if trainer.average_decay:
+            self.average = [p.detach().clone() for p in self.parameters]
+            self.update_average = get_ema_multi_avg_fn(trainer.average_decay)
+        self.best: float | None = None
+        self.best_tensors: dict[str, Tensor] = {}
+
+    def run_all(self) -> TrainingRun:
+        """Resume, train, and leave the state to keep in place."""
+        self.resume()
+        state = self.state() if self.run.epoch else None
+        self.call("on_train_begin")
+        try:
+            while self.run.epoch < self.run.max_epochs and not self.run.stop:
+                self.train_epoch()
+                state = self.state()
+                if self.trainer.checkpoint is not None:
+                    self.trainer.checkpoint.write(state)
+                self.call("on_epoch_end")
+        except KeyboardInterrupt:
+            if state is None:
+                raise
+            self.put_back(state)
+            self.run.interrupted = True
+            warnings.warn(
+                f"training was interrupted; the state after epoch {state.epoch} of "
+                f"{self.run.max_epochs} is kept and can be used",
+                EBGANWarning,
+                stacklevel=2,
+            )
+        finally:
+            self.objective.eval()
+            for optimizer in self.objective.optimizers.values():
+                optimizer.zero_grad(set_to_none=True)
+        self.keep()
+        self.call("on_train_end")
+        return self.run
+
+    def train_epoch(self) -> None:
+        """One pass over the rows; the host waits for the device only at its end."""
+        started = time.perf_counter()
+        run, objective, batch_size = self.run, self.objective.train(), self.batch_size
+        steps = run.steps_per_epoch
+        order = torch.randperm(len(self.rows), generator=self.generators["shuffle"])
+        order = order.to(self.trainer.device)
+        log = torch.empty(steps, len(objective.metric_names), device=self.trainer.device)
+        factor = 1.0
+        for step in range(steps):
+            progress = (run.epoch * steps + step) / (run.max_epochs * steps)
+            factor = self.trainer.schedule(progress)
+            self.set_rates(factor)
+            objective.begin_step(progress)
+            batch = self.rows.take(order[step * batch_size : (step + 1) * batch_size])
+            with autocast(self.trainer.device, self.trainer.precision):
+                log[step] = objective.update(batch, self.generators["noise"])
+            if self.average:
+                self.update_average(self.average, self.parameters, step)
+            self.call("on_step_end")
+        run.epoch += 1
+        self.record(log.cpu().numpy(), self.trainer.learning_rate * factor, started)
+
+    def record(self, log: np.ndarray, rate: float, started: float) -> None:
+        """Check an epoch's metrics and append their means to the history."""
+        finite = np.isfinite(log)
+        names = self.objective.metric_names
+        if not finite.all():
+            step, column = np.argwhere(~finite)[0]
+            raise TrainingDivergedError(
+                f"{names[column].replace('_', ' ')} became {log[step, column]} at epoch "
+                f"{self.run.epoch}, step {step + 1}; lower learning_rate "
+                f"(now {self.trainer.learning_rate:g})"
+            )
+        record = dict(zip(names, log.mean(axis=0, dtype=np.float64).tolist(), strict=True))
+        record |= {"learning_rate": rate, "seconds": time.perf_counter() - started}
+        if self.trainer.criterion is not None:
+            value = self.trainer.criterion(self.objective.eval())
+            record["criterion"] = value
+            if self.best is None or value > self.best:
+                self.best = value
+                weights = self.objective.state_dict()
+                self.best_tensors = {name: v.detach().clone() for name, v in weights.items()}
+        for name, value in {"epoch": self.run.epoch, **record}.items():
+            self.run.history.setdefault(name, []).append(value)
+
+    def set_rates(self, factor: float) -> None:
+        """Set every player's learning rate, on the device where it lives there."""
+        for player, optimizer in self.objective.optimizers.items():
+            for group in optimizer.param_groups:
+                rate = self.base_rates[player] * factor
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    def state(self) -> TrainingState:
+        """Copy everything that the next epoch depends on."""
+        tensors = gather(self.objective, self.generators)
+        tensors |= {f"average/{i}": p.clone() for i, p in enumerate(self.average)}
+        tensors |= {f"best/{name}": value for name, value in self.best_tensors.items()}
+        history = {name: list(values) for name, values in self.run.history.items()}
+        return TrainingState(tensors, self.run.epoch, history, self.best)
+
+    def put_back(self, state: TrainingState) -> None:
+        """Return to a copied state."""
+        restore(state.tensors, self.objective, self.generators)
+        for i, average in enumerate(self.average):
+            average.copy_(state.tensors[f"average/{i}"])
+        self.best, self.best_tensors = state.best, below(state.tensors, "best/")
+        self.run.epoch = state.epoch
+        self.run.history = {name: list(values) for name, values in state.history.items()}
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one."""
+        state = self.trainer.checkpoint.read() if self.trainer.checkpoint else None
+        if state is not None:
+            self.put_back(state)
+
+    def keep(self) -> None:
+        """Leave the state to keep in the objective."""
+        if self.best_tensors:
+            self.objective.load_state_dict(self.best_tensors)
+        elif self.average and self.run.epoch:
+            with torch.no_grad():
+                for parameter, average in zip(self.parameters, self.average, strict=True):
+                    parameter.copy_(average)
+
+    def call(self, hook: str) -> None:
+        """Call one hook of every callback."""
+        for callback in self.trainer.callbacks:
+            getattr(callback, hook)(self.run)
