@@ -1,0 +1,35 @@
+"""Anomaly detection with the energies of an energy-based GAN."""
+
+from importlib.metadata import version
+
+from ebgan_detect.detector import EBGANDetector
+from ebgan_detect.errors import (
+    CalibrationWarning,
+    EBGANError,
+    EBGANWarning,
+    InputRangeWarning,
+    InvalidInputError,
+    InvalidParameterError,
+    MissingDependencyError,
+    ModelFileError,
+    TrainingDivergedError,
+    TrainingHealthWarning,
+)
+from ebgan_detect.training import Callback
+
+__version__ = version("ebgan-detect")
+
+__all__ = [
+    "CalibrationWarning",
+    "Callback",
+    "EBGANDetector",
+    "EBGANError",
+    "EBGANWarning",
+    "InputRangeWarning",
+    "InvalidInputError",
+    "InvalidParameterError",
+    "MissingDependencyError",
+    "ModelFileError",
+    "TrainingDivergedError",
+    "TrainingHealthWarning",
+]

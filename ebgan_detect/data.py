@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -13,7 +14,18 @@ from torch import Tensor
 
 from .errors import InvalidInputError
 
-__all__ = ["ResidentRows", "Rows", "StreamedRows", "TrainingRows", "as_rows", "to_tensor"]
+__all__ = [
+    "ResidentRows",
+    "Rows",
+    "StreamedRows",
+    "TrainingRows",
+    "as_rows",
+    "to_tensor",
+    "training_rows",
+]
+
+RESIDENT_BYTES = 4 * 2**30
+"""Training rows of at most this size are kept in a CPU's memory; a GPU keeps half of what is free."""
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -98,6 +110,28 @@ class Rows:
         """
         for chunk in self.chunks(size, rows):
             yield chunk.detach().cpu().numpy() if isinstance(chunk, Tensor) else chunk
+
+    def tensors(
+        self, size: int, device: torch.device, rows: NDArray[np.intp] | None = None
+    ) -> Iterator[Tensor]:
+        """Read chunks as tensors.
+
+        Parameters
+        ----------
+        size : int
+            Rows in a chunk.
+        device : device
+            Where to put them.
+        rows : ndarray of int, optional
+            Row numbers; all rows when absent.
+
+        Yields
+        ------
+        Tensor of shape (<= size, ...)
+            Consecutive chunks, in a dtype that torch computes with; read only.
+        """
+        for chunk in self.chunks(size, rows):
+            yield to_tensor(chunk, device)
 
     def check_finite(self, size: int) -> tuple[float, float]:
         """Refuse nan and infinity, and find the range of the values.
@@ -362,3 +396,46 @@ class StreamedRows:
         """
         chunk = self.rows.read(self.numbers[indices.cpu().numpy()])
         return self.transform(to_tensor(chunk, self.device))
+
+
+def training_rows(
+    rows: Rows,
+    numbers: NDArray[np.intp],
+    transform: Transform,
+    device: torch.device,
+    *,
+    chunk_rows: int,
+) -> TrainingRows:
+    """Scale the training rows once onto the device if they fit there, else batch by batch.
+
+    Parameters
+    ----------
+    rows : Rows
+        The whole input.
+    numbers : ndarray of int
+        Which of its rows train.
+    transform : callable
+        From a raw chunk on the device to a scaled float32 one.
+    device : device
+        Where training runs.
+    chunk_rows : int
+        Rows to read at a time.
+
+    Returns
+    -------
+    TrainingRows
+        Resident or streamed rows.
+    """
+    limit = RESIDENT_BYTES
+    if device.type == "cuda":
+        limit = torch.cuda.mem_get_info(device)[0] // 2
+    if 4 * len(numbers) * math.prod(rows.shape[1:]) > limit:
+        return StreamedRows(rows, numbers, transform, device)
+    shape = transform(to_tensor(rows.read(numbers[:1]), device)).shape[1:]
+    layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
+    resident = torch.empty((len(numbers), *shape), device=device, memory_format=layout)
+    start = 0
+    for chunk in rows.tensors(chunk_rows, device, numbers):
+        resident[start : start + len(chunk)] = transform(chunk)
+        start += len(chunk)
+    return ResidentRows(resident)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Partition", "row_positions"]
+__all__ = ["Partition", "part_sizes", "row_positions"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,44 @@ class Partition:
             (positions >= self.calibration_below) & (positions < self.validation_below)
         )
         return training, validation, np.flatnonzero(positions < self.calibration_below)
+
+
+def part_sizes(
+    n: int, *, calibration_fraction: float, validation_fraction: float, rows_needed: int
+) -> tuple[int, int]:
+    """Sizes of the calibration and validation parts.
+
+    Calibration is raised to the rows that its threshold needs, up to a third of all rows.
+    Tiny inputs give up validation first, then calibration: at least half of the rows train.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows, >= 1.
+    calibration_fraction, validation_fraction : float
+        Shares asked for, in [0, 1).
+    rows_needed : int
+        Fewest calibration rows for the threshold.
+
+    Returns
+    -------
+    n_calibration, n_validation : int
+        Sizes; together at most ``n // 2``.
+
+    Examples
+    --------
+    >>> part_sizes(1000, calibration_fraction=0.1, validation_fraction=0.1, rows_needed=19)
+    (100, 100)
+    >>> part_sizes(60, calibration_fraction=0.1, validation_fraction=0.4, rows_needed=19)
+    (19, 11)
+    >>> part_sizes(1, calibration_fraction=0.1, validation_fraction=0.1, rows_needed=19)
+    (0, 0)
+    """
+    n_calibration = round(calibration_fraction * n)
+    if calibration_fraction:
+        n_calibration = max(n_calibration, min(rows_needed, n // 3))
+    n_calibration = min(n_calibration, n // 2)
+    return n_calibration, min(round(validation_fraction * n), n // 2 - n_calibration)
 
 
 def row_positions(chunks: Iterable[np.ndarray], seed: int) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from ebgan_detect.errors import InvalidParameterError
+
 from .architecture import Networks
 from .initialization import initialize_
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ebgan_detect.losses import energy_map, reconstruction_energy
 from ebgan_detect.networks import Networks
+
 from .objective import Objective, make_adam
 
 __all__ = ["AutoEncoderObjective"]

@@ -8,8 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ebgan_detect.losses import discriminator_loss, generator_loss, pulling_away, reconstruction_energy
+from ebgan_detect.losses import (
+    discriminator_loss,
+    generator_loss,
+    pulling_away,
+    reconstruction_energy,
+)
 from ebgan_detect.networks import Networks
+
 from .autoencoder import AutoEncoderObjective
 from .objective import make_adam
 from .replay import ReplayBuffer
@@ -138,6 +144,23 @@ class EBGANObjective(AutoEncoderObjective):
         n_new = (len(generated) + 1) // 2
         return torch.cat([generated[:n_new], self.replay.draw(len(generated) - n_new, rng)])
 
+    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        """Draw rows from the generator as it is now.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        rng : Generator
+            Source of randomness, on the device.
+
+        Returns
+        -------
+        Tensor of shape (n, ...), float32
+            Scaled rows.
+        """
+        return self.generator(self.draw_latents(n, rng, self.margin.device))
+
     def draw_latents(self, n: int, rng: torch.Generator, device: torch.device) -> Tensor:
         """Draw generator inputs from the standard normal distribution.
 
@@ -165,7 +188,7 @@ class EBGANObjective(AutoEncoderObjective):
     def negatives(self, n: int, rng: torch.Generator) -> Tensor | None:
         if self.replay is not None:
             return self.replay.draw(n, rng)
-        return self.generator(self.draw_latents(n, rng, self.margin.device))
+        return self.sample(n, rng)
 
     def diagnose(self, history: Mapping[str, Sequence[float]]) -> str | None:
         real, generated = history["energy_real"][-1], history["energy_generated"][-1]

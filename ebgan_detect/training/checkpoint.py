@@ -34,12 +34,25 @@ class TrainingState:
         Per-epoch records.
     best : float or None
         Best value of a criterion so far, when one chooses the state.
+    settings : dict
+        Settings that the training belongs to, as stored in its checkpoint.
     """
 
     tensors: dict[str, Tensor]
     epoch: int
     history: dict[str, list[float]] = field(default_factory=dict)
     best: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def objective_tensors(self) -> dict[str, Tensor]:
+        """State dict of the game.
+
+        Returns
+        -------
+        dict of str to Tensor
+            What ``objective.state_dict()`` held.
+        """
+        return below(self.tensors, "objective/")
 
 
 def gather(objective: Objective, generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
@@ -132,30 +145,23 @@ class Checkpoint:
         ModelFileError
             If the file is damaged, of another kind, or was written with other settings.
         """
-        found = read_header(self.path)
-        if found is None:
+        if not self.path.exists():
             return None
-        tensors, header = found
+        tensors, header = read_sealed(self.path)
+        if header.get("kind") != "checkpoint":
+            raise ModelFileError(
+                f"{self.path.name} must be a checkpoint, got a {header.get('kind')} file"
+            )
+        if header["format"] > FORMAT:
+            raise ModelFileError(
+                f"checkpoint has format {header['format']}, this version reads up to {FORMAT}; "
+                "upgrade ebgan-detect"
+            )
+        found = header["settings"]
         for name, value in self.settings.items():
-            if header["settings"].get(name) != value:
+            if found.get(name) != value:
                 raise ModelFileError(
-                    f"checkpoint {self.path.name} was written with {name}="
-                    f"{header['settings'].get(name)!r}, got {value!r}; go on with the old value "
-                    "or name another folder"
+                    f"checkpoint {self.path.name} was written with {name}={found.get(name)!r}, "
+                    f"got {value!r}; go on with the old value or name another folder"
                 )
-        return TrainingState(tensors, header["epoch"], header["history"], header["best"])
-
-
-def read_header(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and header of a checkpoint file of a format this version knows, if it is there."""
-    if not path.exists():
-        return None
-    tensors, header = read_sealed(path)
-    if header.get("kind") != "checkpoint":
-        raise ModelFileError(f"{path.name} is not a checkpoint but a {header.get('kind')}")
-    if header["format"] > FORMAT:
-        raise ModelFileError(
-            f"checkpoint has format {header['format']}, this version reads up to {FORMAT}; "
-            "upgrade ebgan-detect"
-        )
-    return tensors, header
+        return TrainingState(tensors, header["epoch"], header["history"], header["best"], found)

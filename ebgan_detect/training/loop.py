@@ -15,9 +15,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ebgan_detect.data import TrainingRows
 from ebgan_detect.errors import EBGANWarning, TrainingDivergedError
 from ebgan_detect.objectives import Objective
+from ebgan_detect.training.placement import autocast, place
+
 from .callbacks import Callback
 from .checkpoint import Checkpoint, TrainingState, below, gather, restore
-from .placement import autocast
 
 __all__ = ["SCHEDULES", "Trainer", "TrainingRun"]
 
@@ -90,6 +91,8 @@ class Trainer:
         Hooks.
     checkpoint : Checkpoint, optional
         Where to keep the state after every epoch, and to resume from.
+    max_steps_per_epoch : int, optional
+        End an epoch after so many updates.
     """
 
     max_epochs: int
@@ -103,6 +106,7 @@ class Trainer:
     criterion: Callable[[Objective], float] | None = None
     callbacks: Sequence[Callback] = ()
     checkpoint: Checkpoint | None = None
+    max_steps_per_epoch: int | None = None
 
     def fit(self, objective: Objective, rows: TrainingRows) -> TrainingRun:
         """Train a game, from its checkpoint on where there is one.
@@ -129,7 +133,7 @@ class Trainer:
         ModelFileError
             If the checkpoint does not fit this training.
         """
-        return _Loop(self, objective.to(self.device), rows).run_all()
+        return _Loop(self, place(objective, self.device), rows).run_all()
 
 
 class _Loop:
@@ -146,7 +150,8 @@ class _Loop:
             for player in objective.optimizers
         }
         self.batch_size = min(trainer.batch_size, len(rows))
-        self.run = TrainingRun(objective, trainer.max_epochs, len(rows) // self.batch_size)
+        steps = min(len(rows) // self.batch_size, trainer.max_steps_per_epoch or len(rows))
+        self.run = TrainingRun(objective, trainer.max_epochs, steps)
         self.generators = {
             "shuffle": torch.Generator().manual_seed(trainer.seed),
             "noise": torch.Generator(trainer.device).manual_seed(trainer.seed + 1),

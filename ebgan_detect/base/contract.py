@@ -1,0 +1,519 @@
+"""`BaseDetector`: validation, fit, batched scoring, offset and p-values.
+
+A detector adds its constructor and its game.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_feature_names, _check_n_features, check_is_fitted
+from torch import Tensor
+
+from ebgan_detect.base.fitting import CalibrationRows, MemberPlan, separation, train_members
+from ebgan_detect.data import Rows, as_rows, training_rows
+from ebgan_detect.errors import (
+    CalibrationWarning,
+    InputRangeWarning,
+    InvalidInputError,
+    TrainingHealthWarning,
+)
+from ebgan_detect.model import EnergyModel
+from ebgan_detect.objectives import Objective
+from ebgan_detect.parameters import Rule, auto_or, check_parameters, flag, integer, one_of, real
+from ebgan_detect.partition import Partition, part_sizes, row_positions
+from ebgan_detect.scaling import SCALINGS, fit_scaler
+from ebgan_detect.thresholds import (
+    conformal_p_values,
+    conformal_threshold,
+    contamination_offset,
+    rows_needed,
+)
+from ebgan_detect.training import (
+    PRECISIONS,
+    SCHEDULES,
+    Callback,
+    Checkpoint,
+    Trainer,
+    TrainingRun,
+    resolve_device,
+)
+
+__all__ = ["BaseDetector"]
+
+UPDATES_TO_JUDGE = 500
+"""Fewer updates than this say nothing about the health of a game."""
+
+
+class BaseDetector(OutlierMixin, BaseEstimator, ABC):
+    """What every detector of the library has in common.
+
+    A subclass defines a keyword-only constructor that stores its parameters, `_defaults`,
+    `_make_objective` and, for parameters of its own, more `_rules`.
+    """
+
+    _rules: ClassVar[Mapping[str, Rule]] = {
+        "n_estimators": integer(1),
+        "max_epochs": auto_or(integer(1)),
+        "batch_size": integer(1),
+        "learning_rate": real(0, closed="()"),
+        "learning_rate_schedule": one_of(*SCHEDULES),
+        "keep_state": one_of("final", "average", "separation"),
+        "validation_fraction": real(0, 1, closed="[)"),
+        "calibration_fraction": real(0, 1, closed="[)"),
+        "contamination": auto_or(real(0, 0.5, closed="(]")),
+        "false_alarm_rate": real(0, 1, closed="()"),
+        "scaling": one_of(*SCALINGS),
+        "precision": one_of(*PRECISIONS),
+        "checkpoint": Rule(lambda v: v is None or isinstance(v, str | Path), "None or a folder"),
+        "callbacks": Rule(
+            lambda v: (
+                v is None
+                or (isinstance(v, list | tuple) and all(isinstance(c, Callback) for c in v))
+            ),
+            "None or a list of Callback objects",
+        ),
+        "warm_start": flag(),
+        "verbose": Rule(lambda v: isinstance(v, int) and v >= 0, "False, True or an int >= 0"),
+    }
+    _free_on_resume: ClassVar[frozenset[str]] = frozenset(
+        {
+            "callbacks",
+            "checkpoint",
+            "contamination",
+            "device",
+            "false_alarm_rate",
+            "random_state",
+            "verbose",
+            "warm_start",
+        }
+    )
+
+    # --- what a subclass adds ---------------------------------------------------------------
+
+    @abstractmethod
+    def _defaults(self, *, is_image: bool) -> dict[str, Any]:
+        """Values that stand behind `'auto'`, and other settings, by kind of input."""
+
+    @abstractmethod
+    def _make_objective(self, plan: MemberPlan) -> Objective:
+        """Build one member's game."""
+
+    # --- fitting ----------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        r"""Train on rows that are taken as normal, and calibrate.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of numbers of shape (n, d), (n, h, w) or (n, c, h, w) [any unit]. uint8
+            images count as 0...255.
+        y : None
+            Ignored; present for scikit-learn's interface.
+
+        Returns
+        -------
+        self
+            The fitted detector.
+
+        Raises
+        ------
+        InvalidInputError
+            If `X` cannot be used; nothing has been trained then.
+        InvalidParameterError
+            If parameters are outside their ranges; all are named at once.
+        TrainingDivergedError
+            If a loss became nan or infinite.
+        """
+        rows, positions = self._begin(X, continued=self.warm_start and hasattr(self, "model_"))
+        if not hasattr(self, "_partition"):
+            n_calibration, n_validation = part_sizes(
+                len(rows),
+                calibration_fraction=self.calibration_fraction,
+                validation_fraction=self._validation_share(),
+                rows_needed=rows_needed(self.false_alarm_rate),
+            )
+            self._partition = Partition.choose(
+                positions,
+                n_calibration=n_calibration,
+                n_validation=n_validation,
+                seed=self._seed,
+            )
+        numbers = self._train(rows, positions, None, self.learning_rate_schedule)
+        self._calibration_rows = CalibrationRows.read(rows, numbers, positions)
+        self._calibrate(self._energies(rows, numbers))
+        if self.contamination != "auto":
+            self.offset_ = contamination_offset(-self._energies(rows), self.contamination)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Train for one epoch on further rows.
+
+        The first call on an unfitted detector learns scaling, margin and the division into
+        parts from its rows, so these should be typical. A row that calibrates in one call
+        never trains in another.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows, as in `fit`.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+            The detector, with threshold and p-values recalibrated. A float `contamination`
+            is taken among the calibration rows, since not all fitted rows are at hand.
+
+        Raises
+        ------
+        InvalidInputError
+            If `X` cannot be used.
+        InvalidParameterError
+            If parameters are outside their ranges.
+        TrainingDivergedError
+            If a loss became nan or infinite.
+        """
+        rows, positions = self._begin(X, continued=hasattr(self, "model_"))
+        if not hasattr(self, "_partition"):
+            calibration = float(self.calibration_fraction)
+            self._partition = Partition(
+                self._seed, calibration, calibration + self._validation_share()
+            )
+        numbers = self._train(rows, positions, 1, "constant")
+        kept = CalibrationRows.read(rows, numbers, positions)
+        if hasattr(self, "_calibration_rows"):
+            kept = self._calibration_rows.merge(kept)
+        self._calibration_rows = kept
+        self._calibrate(self._energies(Rows(kept.values)))
+        if self.contamination != "auto":
+            self.offset_ = contamination_offset(-self.calibration_energies_, self.contamination)
+        return self
+
+    def _begin(self, X: Any, *, continued: bool) -> tuple[Rows, NDArray[np.float64]]:
+        """Check everything before any work, and place the rows."""
+        check_parameters(self.get_params(deep=False), self._rules)
+        resolve_device(self.device)
+        rows = self._validate(X, reset=not continued)
+        if not continued:
+            for name in ("model_", "history_", "n_iter_", "_partition", "_calibration_rows"):
+                self.__dict__.pop(name, None)
+            self._seed = self._draw_seed()
+            given = self.get_params(deep=False)
+            self.settings_ = {
+                name: given.get(name, default) if not _is_auto(given.get(name, "auto")) else default
+                for name, default in self._defaults(is_image=len(self.input_shape_) > 1).items()
+            }
+        return rows, row_positions(rows.arrays(self._read_rows()), self._seed)
+
+    def _validate(self, X: Any, *, reset: bool) -> Rows:
+        """Check input once, at the public edge."""
+        _check_feature_names(self, X, reset=reset)
+        rows = as_rows(X)
+        shape = rows.shape[1:]
+        if reset:
+            self.input_shape_ = shape
+            self.n_features_in_ = int(np.prod(shape))
+        elif len(shape) == 1 == len(self.input_shape_):
+            try:
+                _check_n_features(self, np.broadcast_to(0.0, rows.shape), reset=False)
+            except ValueError as error:
+                raise InvalidInputError(str(error)) from error
+        elif shape != self.input_shape_:
+            raise InvalidInputError(
+                f"X has rows of shape {shape}, but {type(self).__name__} is expecting rows of "
+                f"shape {self.input_shape_}"
+            )
+        low, high = rows.check_finite(self._read_rows())
+        if not reset and len(shape) > 1 and self.model_.scaler.contradicts(low, high):
+            scaler = self.model_.scaler
+            warnings.warn(
+                f"X must be in the unit of the fitted images ({scaler.low:g} to {scaler.high:g}), "
+                f"got values from {low:g} to {high:g}; scale them as the fitted ones were",
+                InputRangeWarning,
+                stacklevel=4,
+            )
+        return rows
+
+    def _draw_seed(self) -> int:
+        """The seed of everything random in a fit; a checkpoint's where one is resumed."""
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if self.checkpoint is not None and self.random_state is None:
+            found = Checkpoint(self._checkpoint_path(0), {}).read()
+            seed = seed if found is None else int(found.settings["seed"])
+        return seed
+
+    def _train(
+        self,
+        rows: Rows,
+        positions: NDArray[np.float64],
+        epochs: int | None,
+        schedule: str,
+    ) -> NDArray[np.intp]:
+        """Train every member on the training part; return the calibration rows' numbers."""
+        device = resolve_device(self.device)
+        training, validation, calibration = self._partition.divide(positions)
+        training = training if len(training) else calibration
+        continued = hasattr(self, "model_")
+        model = self.model_.to(device) if continued else self._new_model(rows, training, device)
+        chunk_rows = model.chunk_rows(device)
+        scaled = training_rows(rows, training, model.scale, device, chunk_rows=chunk_rows)
+        held_out = [model.scale(c) for c in rows.tensors(chunk_rows, device, validation)]
+        if epochs is None:
+            epochs = self._epochs(len(training))
+        done = self.n_iter_ if continued else 0
+        fingerprint = float(positions.sum())
+        runs = train_members(
+            model,
+            scaled,
+            Trainer(
+                max_epochs=epochs,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                device=device,
+                seed=self._seed,
+                schedule=SCHEDULES[schedule],
+                precision=self.precision,
+                average_decay=AVERAGE_DECAY if self.keep_state == "average" else 0.0,
+                criterion=separation(torch.cat(held_out), self._seed) if held_out else None,
+                callbacks=list(self.callbacks or ()),
+            ),
+            self._make_objective,
+            n_members=self.n_estimators,
+            seeds=lambda k: int(np.random.SeedSequence([self._seed, k, done]).generate_state(1)[0]),
+            checkpoints=lambda k: None if continued else self._checkpoint(k, fingerprint),
+            verbose=bool(self.verbose),
+        )
+        self.model_ = model.eval()
+        self._record(runs, done)
+        return calibration if len(calibration) else training
+
+    def _new_model(
+        self, rows: Rows, training: NDArray[np.intp], device: torch.device
+    ) -> EnergyModel:
+        """A model without members, its scaling learned from the training rows."""
+        chunks = rows.arrays(self._read_rows(), training)
+        scaler = fit_scaler(chunks, self.input_shape_, self.scaling, is_uint8=rows.is_uint8)
+        return EnergyModel(scaler, [], self.input_shape_).to(device)
+
+    def _read_rows(self) -> int:
+        """Rows to read at a time when only their values are looked at."""
+        return max(1, 2**18 // self.n_features_in_)
+
+    def _validation_share(self) -> float:
+        """Validation rows are set aside only where a criterion needs them."""
+        return float(self.validation_fraction) if self.keep_state == "separation" else 0.0
+
+    def _epochs(self, n_training: int) -> int:
+        """Resolve ``max_epochs='auto'``: the epochs that make about `max_updates` updates."""
+        if not _is_auto(self.max_epochs):
+            return int(self.max_epochs)
+        steps = n_training // min(self.batch_size, n_training)
+        return max(1, round(self.settings_["max_updates"] / steps))
+
+    def _checkpoint_path(self, k: int) -> Path:
+        """File of one member's state."""
+        return Path(self.checkpoint) / f"member-{k}.checkpoint"
+
+    def _checkpoint(self, k: int, fingerprint: float) -> Checkpoint | None:
+        """One member's checkpoint, bound to the parameters and rows that it belongs to."""
+        if self.checkpoint is None:
+            return None
+        parameters = {
+            name: value if isinstance(value, str | int | float | None) else repr(value)
+            for name, value in self.get_params(deep=False).items()
+            if name not in self._free_on_resume
+        }
+        settings = {"seed": self._seed, "rows": fingerprint, **parameters}
+        return Checkpoint(self._checkpoint_path(k), settings)
+
+    def _record(self, runs: list[TrainingRun], done: int) -> None:
+        """Append the runs to the history, and say whether each game was healthy."""
+        history: dict[str, list[float]] = getattr(self, "history_", {})
+        for k, run in enumerate(runs):
+            columns = {"member": [k] * len(run.history["epoch"]), **run.history}
+            columns["epoch"] = [done + epoch for epoch in run.history["epoch"]]
+            for name, values in columns.items():
+                history.setdefault(name, []).extend(values)
+        self.history_ = history
+        self.n_iter_ = done + max(run.epoch for run in runs)
+        problems = [
+            f"member {k}: {problem}"
+            for k, run in enumerate(runs)
+            if run.epoch * run.steps_per_epoch >= UPDATES_TO_JUDGE
+            and (problem := run.objective.diagnose(run.history))
+        ]
+        self.health_ = "; ".join(problems) or "healthy"
+        if problems:
+            warnings.warn(self.health_, TrainingHealthWarning, stacklevel=4)
+
+    def _calibrate(self, energies: NDArray[np.float64]) -> None:
+        """Threshold from calibration energies."""
+        self.calibration_energies_ = np.sort(energies)
+        self.offset_ = -conformal_threshold(energies, self.false_alarm_rate)
+        needed = rows_needed(self.false_alarm_rate)
+        if _is_auto(self.contamination) and len(energies) < needed:
+            warnings.warn(
+                f"false_alarm_rate={self.false_alarm_rate:g} needs {needed} calibration rows, got "
+                f"{len(energies)}; the threshold is the largest calibration energy",
+                CalibrationWarning,
+                stacklevel=3,
+            )
+
+    # --- scoring ----------------------------------------------------------------------------
+
+    def energy(self, X: Any) -> NDArray[np.float64]:
+        """Energy of each row: low on the data manifold, high off it.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape [fitted unit]. Read in chunks, never copied whole.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            Energies [scaled input unit ** 2], >= 0; a row's value depends on neither the
+            other rows nor their order. +inf where a finite row overflows float32.
+
+        Raises
+        ------
+        InvalidInputError
+            If `X` holds nan or infinity, or does not have the fitted shape.
+        sklearn.exceptions.NotFittedError
+            If the detector is not fitted.
+        """
+        check_is_fitted(self, "model_")
+        return self._energies(self._validate(X, reset=False))
+
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """Score of each row, the negative energy: lower is more abnormal.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            Scores <= 0 [scaled input unit ** 2].
+
+        Raises
+        ------
+        InvalidInputError
+            As in `energy`.
+        """
+        return -self.energy(X)
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Score of each row relative to the threshold.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            ``score_samples(X) - offset_``: >= 0 is an inlier.
+
+        Raises
+        ------
+        InvalidInputError
+            As in `energy`.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Call each row an inlier or an outlier.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape.
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+            +1 for inliers, -1 for outliers.
+
+        Raises
+        ------
+        InvalidInputError
+            As in `energy`.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1).astype(np.int64)
+
+    def p_values(self, X: Any) -> NDArray[np.float64]:
+        """Conformal p-value of each row against the held-out calibration rows.
+
+        If a row is exchangeable with those, ``P(p <= a) <= a`` at every level a, whatever
+        the model.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            p-values in ``[1 / (n_calibration + 1), 1]``; small is abnormal.
+
+        Raises
+        ------
+        InvalidInputError
+            As in `energy`.
+        """
+        energies = self.energy(X)
+        return conformal_p_values(self.calibration_energies_, energies)
+
+    def _energies(
+        self, rows: Rows, numbers: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float64]:
+        """Energies of checked rows."""
+        return self._stream(rows, self.model_, (), np.float64, numbers)
+
+    def _stream(
+        self,
+        rows: Rows,
+        function: Callable[[Tensor], Tensor],
+        shape: tuple[int, ...],
+        dtype: type,
+        numbers: NDArray[np.intp] | None = None,
+    ) -> NDArray[Any]:
+        """Apply a function of the model to rows, chunk by chunk, into one array."""
+        out = np.empty((len(rows) if numbers is None else len(numbers), *shape), dtype)
+        start = 0
+        for part in self.model_.stream(rows, function, resolve_device(self.device), numbers):
+            out[start : start + len(part)] = part.numpy()
+            start += len(part)
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the model on the CPU; optimisers and replay stay behind."""
+        state = super().__getstate__()
+        if "model_" in state:
+            state["model_"] = state["model_"].portable()
+        return state
+
+
+AVERAGE_DECAY = 0.998
+
+
+def _is_auto(value: Any) -> bool:
+    """Whether a parameter is left to the library."""
+    return isinstance(value, str) and value == "auto"

@@ -1,0 +1,207 @@
+"""Steps of a fit that need no estimator: members, criterion, calibration rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from ebgan_detect.data import Rows, TrainingRows
+from ebgan_detect.model import EnergyModel
+from ebgan_detect.objectives import Objective
+from ebgan_detect.training import Checkpoint, ProgressBar, Trainer, TrainingRun
+
+__all__ = ["CalibrationRows", "MemberPlan", "separation", "train_members"]
+
+KEPT_BYTES = 2**26
+"""Calibration rows kept for later calls of `partial_fit`, which have to score them anew."""
+
+
+@dataclass(frozen=True)
+class MemberPlan:
+    """What a detector needs to set up the game of one ensemble member.
+
+    Attributes
+    ----------
+    input_shape : tuple of int
+        Shape of one scaled row as networks take it.
+    bounded : bool
+        Whether scaled training rows lie in [0, 1].
+    seed : int
+        The member's own seed.
+    trainer : Trainer
+        How the member will be trained.
+    rows : TrainingRows
+        Scaled training rows.
+    resumed : dict of str to Tensor
+        State dict of the game in its checkpoint; empty when there is none.
+    """
+
+    input_shape: tuple[int, ...]
+    bounded: bool
+    seed: int
+    trainer: Trainer
+    rows: TrainingRows
+    resumed: dict[str, Tensor]
+
+
+def train_members(
+    model: EnergyModel,
+    rows: TrainingRows,
+    trainer: Trainer,
+    make_objective: Callable[[MemberPlan], Objective],
+    *,
+    n_members: int,
+    seeds: Callable[[int], int],
+    checkpoints: Callable[[int], Checkpoint | None],
+    verbose: bool,
+) -> list[TrainingRun]:
+    """Train the members of a model one after another, new ones and those it has.
+
+    Parameters
+    ----------
+    model : EnergyModel
+        Its `members` are trained in place; missing ones are appended.
+    rows : TrainingRows
+        Scaled training rows.
+    trainer : Trainer
+        How to train each.
+    make_objective : callable
+        Builds a new member's game.
+    n_members : int
+        How many members to end with.
+    seeds, checkpoints : callable
+        From a member's number to its seed and its checkpoint.
+    verbose : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    list of TrainingRun
+        One for each member; shorter when Ctrl-C ended one early.
+    """
+    runs: list[TrainingRun] = []
+    for k in range(n_members):
+        checkpoint = checkpoints(k)
+        bars = [ProgressBar(f"fit {k + 1}/{n_members}")] if verbose else []
+        own = replace(
+            trainer,
+            seed=seeds(k),
+            checkpoint=checkpoint,
+            callbacks=[*trainer.callbacks, *bars],
+        )
+        if k == len(model.members):
+            state = checkpoint.read() if checkpoint is not None else None
+            resumed = {} if state is None else state.objective_tensors()
+            plan = MemberPlan(
+                model.network_shape, model.scaler.bounded, own.seed, own, rows, resumed
+            )
+            objective = make_objective(plan)
+            runs.append(own.fit(objective, rows))
+            model.members.append(objective)
+        else:
+            member: Any = model.members[k]
+            runs.append(own.fit(member, rows))
+        if runs[-1].interrupted:
+            break
+    return runs
+
+
+def separation(held_out: Tensor, seed: int) -> Callable[[Objective], float]:
+    """Criterion without labels: how well held-out normal rows separate from broad negatives.
+
+    Parameters
+    ----------
+    held_out : Tensor of shape (n, ...)
+        Scaled validation rows, on the device.
+    seed : int
+        Seed of the negatives.
+
+    Returns
+    -------
+    callable
+        From a game to the AUROC between validation rows and as many negatives: half of them
+        validation rows whose features are shuffled between rows, half the game's own earlier
+        samples where it has any. Higher is better; in [0, 1].
+    """
+    flat = held_out.flatten(1)
+    rng = torch.Generator().manual_seed(seed)
+    order = torch.rand(flat.shape, generator=rng).argsort(dim=0).to(flat.device)
+    background = flat.gather(0, order).reshape(held_out.shape)
+
+    @torch.no_grad()
+    def criterion(objective: Objective) -> float:
+        noise = torch.Generator(held_out.device).manual_seed(seed)
+        generated = objective.negatives(len(held_out), noise)
+        negatives = [background] if generated is None else [background, generated]
+        energies = [objective.energy(part) for part in (held_out, *negatives)]
+        is_negative = np.repeat([0, 1], [len(held_out), len(held_out) * len(negatives)])
+        return float(roc_auc_score(is_negative, torch.cat(energies).cpu().numpy()))
+
+    return criterion
+
+
+@dataclass(frozen=True)
+class CalibrationRows:
+    """Raw calibration rows, kept because later training changes their energies.
+
+    Attributes
+    ----------
+    positions : ndarray of shape (n,)
+        Positions on the unit interval (see `row_positions`), ascending and distinct.
+    values : ndarray of shape (n, ...)
+        The rows.
+    """
+
+    positions: NDArray[np.float64]
+    values: NDArray[Any]
+
+    @classmethod
+    def read(
+        cls, rows: Rows, numbers: NDArray[np.intp], positions: NDArray[np.float64]
+    ) -> CalibrationRows:
+        """Keep as many of the given rows as memory allows, chosen by position.
+
+        Parameters
+        ----------
+        rows : Rows
+            The whole input.
+        numbers : ndarray of int
+            Its calibration rows.
+        positions : ndarray of shape (len(rows),)
+            Positions of all rows.
+
+        Returns
+        -------
+        CalibrationRows
+            A random sample of the rows: positions are random.
+        """
+        limit = max(1, KEPT_BYTES // (8 * int(np.prod(rows.shape[1:]))))
+        chosen = numbers[np.argsort(positions[numbers])[:limit]]
+        chunks = list(rows.arrays(max(1, limit), chosen))
+        empty = np.empty((0, *rows.shape[1:]))
+        return cls(positions[chosen], np.concatenate([np.asarray(c) for c in chunks] or [empty]))
+
+    def merge(self, other: CalibrationRows) -> CalibrationRows:
+        """Join two sets; a row in both counts once.
+
+        Parameters
+        ----------
+        other : CalibrationRows
+            Rows to add.
+
+        Returns
+        -------
+        CalibrationRows
+            Rows of either, within the same bound on memory.
+        """
+        positions, first = np.unique(np.r_[self.positions, other.positions], return_index=True)
+        values = np.concatenate([self.values, other.values])[first]
+        limit = max(1, KEPT_BYTES // (8 * max(1, int(np.prod(values.shape[1:])))))
+        return CalibrationRows(positions[:limit], values[:limit])

@@ -1,0 +1,459 @@
+"""`EBGANDetector`, the estimator."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from ebgan_detect.base import BaseDetector, MemberPlan
+from ebgan_detect.errors import InvalidParameterError
+from ebgan_detect.networks import (
+    Factory,
+    Networks,
+    build_networks,
+    conv_networks,
+    default_channels,
+    mlp_networks,
+)
+from ebgan_detect.objectives import AutoEncoderObjective, EBGANObjective, Objective
+from ebgan_detect.parameters import Rule, auto_or, flag, integer, one_of, real, sizes
+from ebgan_detect.training import Callback, resolve_device
+
+__all__ = ["EBGANDetector"]
+
+Margin = str | float | tuple[float, float] | Callable[[float], float]
+
+REPLAY_BYTES = 2**28
+PILOT_UPDATES = 200
+PILOT_ROWS = 2048
+
+
+class EBGANDetector(BaseDetector):
+    """Anomaly detector whose score is the energy of an energy-based GAN.
+
+    An autoencoder is trained to reconstruct normal rows and, by an adversary, to fail on
+    everything else: a generator makes rows that the autoencoder still reconstructs, and the
+    autoencoder raises their energy, the reconstruction error, up to a margin.
+
+    Parameters
+    ----------
+    architecture : {'auto', 'mlp', 'conv'} or callable, default='auto'
+        Networks. `'auto'` takes `'conv'` for images of 8 to 256 pixels a side and `'mlp'`
+        for everything else. A callable maps the shape of a scaled row (images channels
+        first) to three modules: encoder, decoder, and generator of ``(n, latent_dim)``.
+    hidden_sizes : 'auto' or tuple of int, default='auto'
+        Widths of the encoder's hidden layers, or its channels at each halving of an image.
+    code_dim : 'auto' or int, default='auto'
+        Number of features in the code.
+    latent_dim : 'auto' or int, default='auto'
+        Number of features in the generator's input.
+    adversarial : bool, default=True
+        With False the same autoencoder is trained without its adversary: the control.
+    margin : 'auto', float, tuple of two floats or callable, default='auto'
+        Energy up to which generated rows are lifted [scaled input unit ** 2]. `'auto'`: a
+        multiple of the energy that real rows reach in a short pilot without adversary. A
+        tuple changes linearly from its first to its second value over the training; a
+        callable maps the share of training done to the margin.
+    pull_away_weight : float, default=0.1
+        Weight of the pulling-away term in the generator's loss.
+    hinge_weight : 'auto' or float, default='auto'
+        Weight of the hinge in the discriminator's loss; 1 in the paper.
+    replay_size : 'auto' or int, default='auto'
+        Number of earlier generated rows that half of the negatives are drawn from; 0 for
+        none, as in the paper.
+    noise : 'auto' or float, default='auto'
+        Denoising: largest standard deviation of noise on the encoder's input [scaled
+        input unit].
+    n_estimators : int, default=1
+        Members whose energies are averaged.
+    max_epochs : 'auto' or int, default='auto'
+        Passes over the training rows. `'auto'`: as many as make about
+        ``settings_['max_updates']`` updates.
+    batch_size : int, default=128
+        Rows in an update.
+    learning_rate : float, default=1e-3
+        Adam's step size for both players.
+    learning_rate_schedule : {'linear', 'constant', 'cosine'}, default='linear'
+        `'linear'` is constant, then falls to 0 over the second half.
+    keep_state : {'final', 'average', 'separation'}, default='final'
+        State kept in the end: the last one; a running average of the weights; or the epoch
+        after which validation rows separate best from broad negatives (shuffled features
+        and earlier generator samples). No label is involved.
+    validation_fraction : float, default=0.1
+        Share of the rows set aside for ``keep_state='separation'``; not used otherwise.
+    calibration_fraction : float, default=0.1
+        Share of the rows set aside for the threshold and p-values; raised to what
+        `false_alarm_rate` needs, up to a third of the rows.
+    contamination : 'auto' or float, default='auto'
+        `'auto'`: the rows are taken as normal, and the threshold is the conformal one at
+        `false_alarm_rate`. A float in (0, 0.5]: that share of all fitted rows is called
+        outliers, as in `sklearn.ensemble.IsolationForest`.
+    false_alarm_rate : float, default=0.05
+        Largest share of new normal rows called outliers, with ``contamination='auto'``.
+    scaling : {'auto', 'standard', 'minmax', 'none'}, default='auto'
+        Input scaling. `'auto'` standardises tables, divides uint8 images by 255, and maps
+        other images onto [0, 1] unless they lie there already.
+    device : str, default='auto'
+        `'auto'` is CUDA if there is one, else the CPU.
+    precision : {'float32', 'bf16-mixed'}, default='float32'
+        Precision of training. Scoring is always in float32.
+    checkpoint : str or path, default=None
+        Folder that keeps the training state after every epoch. A later `fit` with the same
+        rows and parameters goes on from there, to bit-identical weights on a CPU.
+    callbacks : list of Callback, default=None
+        Hooks into training.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted state.
+    random_state : int, RandomState or None, default=None
+        Seed. The global random state is never touched.
+    verbose : bool or int, default=0
+        Whether to show progress.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold on the score: `decision_function` is ``score_samples - offset_``.
+    calibration_energies_ : ndarray of shape (n_calibration,)
+        Energies of the calibration rows, ascending.
+    margin_ : float
+        Margin in force at the end of training; nan without an adversary.
+    history_ : dict of str to list of float
+        One entry for each member and epoch: `member`, `epoch`, mean losses, real and
+        generated energy, pulling-away term, share of generated rows below the margin,
+        `margin`, `learning_rate`, `seconds`.
+    health_ : str
+        `'healthy'`, or what went wrong and its remedy.
+    settings_ : dict
+        Values in place of `'auto'`.
+    n_iter_ : int
+        Epochs trained.
+    input_shape_ : tuple of int
+        Shape of one row.
+    n_features_in_ : int
+        Number of values in one row.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where the fitted rows had some.
+    model_ : EnergyModel
+        Scaling and networks, as one module.
+
+    See Also
+    --------
+    sklearn.ensemble.IsolationForest : A detector without networks, with the same interface.
+
+    Notes
+    -----
+    At the game's equilibrium the energy is flat on the data [1]_, which would be useless.
+    What detects is the way there: with negatives drawn from all that the generator has made
+    so far, the discriminator estimates where data outweigh them. The defaults keep that
+    mixture broad.
+
+    References
+    ----------
+    .. [1] Zhao, Mathieu, LeCun, "Energy-based Generative Adversarial Network", ICLR 2017.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> angle = rng.uniform(0, 2 * np.pi, 500)
+    >>> ring = np.c_[np.cos(angle), np.sin(angle)] + rng.normal(0, 0.02, (500, 2))
+    >>> detector = EBGANDetector(random_state=0, max_epochs=20).fit(ring)
+    >>> detector.predict([[1.0, 0.0], [4.0, 4.0]]).tolist()
+    [1, -1]
+    """
+
+    _rules: ClassVar[Mapping[str, Rule]] = {
+        "architecture": Rule(
+            lambda v: callable(v) or one_of("auto", "mlp", "conv").holds(v),
+            "'auto', 'mlp', 'conv' or a callable",
+        ),
+        "hidden_sizes": auto_or(sizes()),
+        "code_dim": auto_or(integer(1)),
+        "latent_dim": auto_or(integer(1)),
+        "adversarial": flag(),
+        "margin": auto_or(
+            Rule(
+                lambda v: (
+                    callable(v)
+                    or real(0, closed="()").holds(v)
+                    or (
+                        isinstance(v, tuple | list)
+                        and len(v) == 2
+                        and all(real(0, closed="()").holds(end) for end in v)
+                    )
+                ),
+                "a float > 0, a pair of such or a callable",
+            )
+        ),
+        "pull_away_weight": real(0),
+        "hinge_weight": auto_or(real(0, closed="()")),
+        "replay_size": auto_or(integer(0)),
+        "noise": auto_or(real(0)),
+        **BaseDetector._rules,
+    }
+
+    def __init__(
+        self,
+        *,
+        architecture: str | Factory = "auto",
+        hidden_sizes: str | Sequence[int] = "auto",
+        code_dim: str | int = "auto",
+        latent_dim: str | int = "auto",
+        adversarial: bool = True,
+        margin: Margin = "auto",
+        pull_away_weight: float = 0.1,
+        hinge_weight: str | float = "auto",
+        replay_size: str | int = "auto",
+        noise: str | float = "auto",
+        n_estimators: int = 1,
+        max_epochs: str | int = "auto",
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        learning_rate_schedule: str = "linear",
+        keep_state: str = "final",
+        validation_fraction: float = 0.1,
+        calibration_fraction: float = 0.1,
+        contamination: str | float = "auto",
+        false_alarm_rate: float = 0.05,
+        scaling: str = "auto",
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        checkpoint: str | Path | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.architecture = architecture
+        self.hidden_sizes = hidden_sizes
+        self.code_dim = code_dim
+        self.latent_dim = latent_dim
+        self.adversarial = adversarial
+        self.margin = margin
+        self.pull_away_weight = pull_away_weight
+        self.hinge_weight = hinge_weight
+        self.replay_size = replay_size
+        self.noise = noise
+        self.n_estimators = n_estimators
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_schedule = learning_rate_schedule
+        self.keep_state = keep_state
+        self.validation_fraction = validation_fraction
+        self.calibration_fraction = calibration_fraction
+        self.contamination = contamination
+        self.false_alarm_rate = false_alarm_rate
+        self.scaling = scaling
+        self.device = device
+        self.precision = precision
+        self.checkpoint = checkpoint
+        self.callbacks = callbacks
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def margin_(self) -> float:
+        """Margin in force at the end of training; nan without an adversary."""
+        check_is_fitted(self, "model_")
+        margins = [float(m.margin) for m in self.model_.members if isinstance(m, EBGANObjective)]
+        return float(np.mean(margins)) if margins else math.nan
+
+    # --- the game ---------------------------------------------------------------------------
+
+    def _defaults(self, *, is_image: bool) -> dict[str, Any]:
+        """One configuration for each kind of input."""
+        shape = self.input_shape_
+        n_features = math.prod(shape)
+        sides = shape[-2:]
+        conv = is_image and 8 <= min(sides) and max(sides) <= 256
+        architecture = self.architecture
+        if architecture == "auto":
+            architecture = "conv" if conv else "mlp"
+        if architecture == "conv" and not is_image:
+            raise InvalidParameterError(
+                f"architecture='conv' needs images, got rows of shape {shape}; use 'mlp'"
+            )
+        channels_first = (1, *shape) if len(shape) == 2 else shape
+        replay = REPLAY_BYTES // (4 * n_features)
+        common = {"architecture": architecture, "replay_size": min(100 * self.batch_size, replay)}
+        if is_image:
+            hidden = default_channels(channels_first) if architecture == "conv" else (512, 256)
+            return common | {
+                "hidden_sizes": hidden,
+                "code_dim": 32,
+                "latent_dim": 32,
+                "noise": 0.0,
+                "hinge_weight": 1.0,
+                "margin_multiple": 5.0,
+                "max_updates": 1500,
+            }
+        return common | {
+            "hidden_sizes": (96, 96),
+            "code_dim": 64,
+            "latent_dim": 32,
+            "noise": 0.5,
+            "hinge_weight": 0.1,
+            "margin_multiple": 3.0,
+            "max_updates": 1000,
+        }
+
+    def _make_objective(self, plan: MemberPlan) -> Objective:
+        """Build the networks, settle the margin, and set up the game."""
+        settings = self.settings_
+        networks = self._networks(plan)
+        if not self.adversarial:
+            return AutoEncoderObjective(networks, noise=settings["noise"])
+        return EBGANObjective(
+            networks,
+            input_shape=plan.input_shape,
+            latent_dim=settings["latent_dim"],
+            margin=self._margin(plan, networks),
+            pull_away_weight=self.pull_away_weight,
+            hinge_weight=settings["hinge_weight"],
+            replay_size=settings["replay_size"],
+            noise=settings["noise"],
+        )
+
+    def _margin(self, plan: MemberPlan, networks: Networks) -> float | Callable[[float], float]:
+        """The margin as the game takes it; an automatic one is fixed from here on."""
+        if callable(self.margin):
+            return self.margin
+        if isinstance(self.margin, tuple | list):
+            return partial(_between, *self.margin)
+        if not isinstance(self.margin, str):
+            return float(self.margin)
+        if "margin" in plan.resumed:
+            return float(plan.resumed["margin"])
+        return float(self.settings_["margin_multiple"] * self._pilot_energy(plan, networks))
+
+    def _networks(self, plan: MemberPlan) -> Networks:
+        """Networks of one member, from a family or the user's factory."""
+        settings = self.settings_
+        family = {"mlp": mlp_networks, "conv": conv_networks}.get(settings["architecture"])
+        factory: Any = settings["architecture"]
+        if family is not None:
+            factory = partial(
+                family,
+                hidden_sizes=settings["hidden_sizes"],
+                code_dim=settings["code_dim"],
+                latent_dim=settings["latent_dim"],
+                bounded=plan.bounded,
+            )
+        return build_networks(
+            factory, plan.input_shape, latent_dim=settings["latent_dim"], seed=plan.seed
+        )
+
+    def _pilot_energy(self, plan: MemberPlan, networks: Networks) -> float:
+        """Energy of real rows after a short training of a copy without adversary."""
+        pilot = AutoEncoderObjective(copy.deepcopy(networks), noise=self.settings_["noise"])
+        n = len(plan.rows)
+        steps = n // min(self.batch_size, n)
+        trainer = replace(
+            plan.trainer,
+            max_epochs=-(-PILOT_UPDATES // steps),
+            max_steps_per_epoch=PILOT_UPDATES,
+            schedule=lambda progress: 1.0,
+            average_decay=0.0,
+            criterion=None,
+            callbacks=(),
+            checkpoint=None,
+        )
+        trainer.fit(pilot, plan.rows)
+        sample = torch.linspace(0, n - 1, min(n, PILOT_ROWS), device=trainer.device).long()
+        with torch.inference_mode():
+            energies = [pilot.energy(plan.rows.take(part)) for part in sample.split(256)]
+        # Rows that a pilot reconstructs perfectly would leave no margin at all.
+        return max(float(torch.cat(energies).mean()), 1e-6)
+
+    # --- what only a reconstruction can show --------------------------------------------------
+
+    def energy_map(self, X: Any) -> NDArray[np.float64]:
+        """Energy of each row, split over its features or pixels.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape.
+
+        Returns
+        -------
+        ndarray of shape (n, *input_shape_), float64
+            Squared errors of scaled values, >= 0; their mean over a row is its energy.
+
+        Raises
+        ------
+        InvalidInputError
+            As in `energy`.
+        """
+        check_is_fitted(self, "model_")
+        rows = self._validate(X, reset=False)
+        return self._stream(rows, self.model_.energy_map, self.input_shape_, np.float64)
+
+    def reconstruct(self, X: Any) -> NDArray[np.float64]:
+        """What the autoencoder makes of each row.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape.
+
+        Returns
+        -------
+        ndarray of shape (n, *input_shape_), float64
+            Reconstructions [fitted unit], averaged over the members.
+
+        Raises
+        ------
+        InvalidInputError
+            As in `energy`.
+        """
+        check_is_fitted(self, "model_")
+        rows = self._validate(X, reset=False)
+        return self._stream(rows, self.model_.reconstruct, self.input_shape_, np.float64)
+
+    def sample(
+        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
+    ) -> NDArray[np.float64]:
+        """Draw rows from the generator.
+
+        Parameters
+        ----------
+        n_samples : int
+            Number of rows, >= 1, divided evenly among the members.
+        random_state : int, RandomState or None
+            Seed of the draw; None draws anew each time.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, *input_shape_), float64
+            Generated rows [fitted unit].
+
+        Raises
+        ------
+        InvalidParameterError
+            If `n_samples` is below 1, or the detector has no generator.
+        """
+        check_is_fitted(self, "model_")
+        if not self.adversarial:
+            raise InvalidParameterError("sample needs a generator: fit with adversarial=True")
+        if not integer(1).holds(n_samples):
+            raise InvalidParameterError(f"n_samples must be an int >= 1, got {n_samples!r}")
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        return self.model_.to(resolve_device(self.device)).sample(n_samples, seed).numpy()
+
+
+def _between(start: float, stop: float, progress: float) -> float:
+    """Margin on a straight line from start to stop."""
+    return start + (stop - start) * progress

@@ -1,0 +1,223 @@
+"""Scaler and members as one module: raw rows in, energies out."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ebgan_detect.data import Rows
+from ebgan_detect.objectives import Objective
+from ebgan_detect.scaling import Scaler
+
+__all__ = ["EnergyModel"]
+
+CHUNK_ELEMENTS = 2**18
+"""Input elements scored at a time on a CPU; activations take some tens of bytes for each."""
+
+
+class EnergyModel(nn.Module):
+    """What scores rows: the fitted scaling, then the mean over trained members.
+
+    Parameters
+    ----------
+    scaler : Scaler
+        Input scaling.
+    members : sequence of Objective
+        Trained games, one or more.
+    input_shape : tuple of int
+        Shape of one row as the user gives it: ``(d,)``, ``(h, w)`` or ``(c, h, w)``.
+    """
+
+    def __init__(
+        self, scaler: Scaler, members: Sequence[Objective], input_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.scaler = scaler
+        self.members = nn.ModuleList(members)
+        self.input_shape = input_shape
+        self.network_shape = network_shape(input_shape)
+
+    def scale(self, x: Tensor) -> Tensor:
+        """Scale raw rows and give them the shape that the networks take.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, *input_shape)
+            Raw rows of any real dtype.
+
+        Returns
+        -------
+        Tensor of shape (n, *network_shape), float32
+            Scaled rows.
+        """
+        return self.scaler(x).reshape(-1, *self.network_shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Energy of raw rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, *input_shape)
+            Raw rows of any real dtype.
+
+        Returns
+        -------
+        Tensor of shape (n,), float64
+            Mean of the members' energies; +inf where float32 overflows on the way.
+        """
+        energy = self.mean_over_members(self.scale(x), "energy")
+        return torch.where(torch.isfinite(energy), energy, torch.inf)
+
+    def energy_map(self, x: Tensor) -> Tensor:
+        """Energy of raw rows, split over features.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, *input_shape)
+            Raw rows.
+
+        Returns
+        -------
+        Tensor of shape (n, *input_shape), float64
+            Its mean over a row is that row's energy.
+        """
+        split = self.mean_over_members(self.scale(x), "energy_map")
+        return split.reshape(-1, *self.input_shape)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """What the members make of raw rows, on average, in the input's unit.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, *input_shape)
+            Raw rows.
+
+        Returns
+        -------
+        Tensor of shape (n, *input_shape), float64
+            Mean reconstruction.
+        """
+        mean = self.mean_over_members(self.scale(x), "reconstruct")
+        return self.scaler.inverse(mean.reshape(-1, *self.input_shape))
+
+    @torch.inference_mode()
+    def sample(self, n: int, seed: int) -> Tensor:
+        """Draw rows from the members' generators in turn.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        seed : int
+            Seed of the latents.
+
+        Returns
+        -------
+        Tensor of shape (n, *input_shape), float64
+            Generated rows in the input's unit, on the CPU.
+        """
+        rng = torch.Generator(self.scaler.scale.device).manual_seed(seed)
+        count = len(self.members)
+        drawn = [
+            member.eval().sample(len(range(k, n, count)), rng)
+            for k, member in enumerate(self.members)
+            if k < n
+        ]
+        return self.scaler.inverse(torch.cat(drawn).reshape(-1, *self.input_shape)).cpu()
+
+    def mean_over_members(self, scaled: Tensor, method: str) -> Tensor:
+        """Average one method of every member, in float64.
+
+        Parameters
+        ----------
+        scaled : Tensor of shape (n, *network_shape), float32
+            Scaled rows.
+        method : str
+            Name of the method.
+
+        Returns
+        -------
+        Tensor, float64
+            The mean.
+        """
+        total = getattr(self.members[0], method)(scaled).double()
+        for member in self.members[1:]:
+            total = total + getattr(member, method)(scaled)
+        return total / len(self.members) if len(self.members) > 1 else total
+
+    def chunk_rows(self, device: torch.device) -> int:
+        """Rows to score at a time, so that memory stays bounded.
+
+        Parameters
+        ----------
+        device : device
+            Where scoring runs; a GPU takes larger chunks.
+
+        Returns
+        -------
+        int
+            Number of rows, >= 1.
+        """
+        elements = CHUNK_ELEMENTS * (32 if device.type == "cuda" else 1)
+        return max(1, elements // math.prod(self.input_shape))
+
+    @torch.inference_mode()
+    def stream(
+        self,
+        rows: Rows,
+        function: Callable[[Tensor], Tensor],
+        device: torch.device,
+        numbers: NDArray[np.intp] | None = None,
+    ) -> Iterator[Tensor]:
+        """Apply a function of raw rows to a whole input, chunk by chunk.
+
+        Parameters
+        ----------
+        rows : Rows
+            The input.
+        function : callable
+            A method of this model.
+        device : device
+            Where to compute.
+        numbers : ndarray of int, optional
+            Row numbers; all rows when absent.
+
+        Yields
+        ------
+        Tensor
+            Results of consecutive chunks, on the CPU.
+        """
+        self.eval().to(device)
+        for chunk in rows.tensors(self.chunk_rows(device), device, numbers):
+            yield function(chunk).cpu()
+
+    def portable(self) -> EnergyModel:
+        """Copy for another process: on the CPU, without optimisers and replayed samples.
+
+        Returns
+        -------
+        EnergyModel
+            Scores like this one.
+        """
+        twin = copy.deepcopy(self, self._left_behind())
+        return twin.cpu()
+
+    def _left_behind(self) -> dict[int, Any]:
+        """Memo for `copy.deepcopy` that puts nothing in place of training-only parts."""
+        memo: dict[int, Any] = {}
+        for member in self.members:
+            memo[id(member.optimizers)] = {}
+            memo |= {id(tensor): tensor[:0] for tensor in member.training_tensors().values()}
+        return memo
+
+
+def network_shape(input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of one row as networks take it: grey images get their channel axis."""
+    return (1, *input_shape) if len(input_shape) == 2 else input_shape
