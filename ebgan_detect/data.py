@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 RESIDENT_BYTES = 4 * 2**30
-"""Training rows of at most this size are kept in a CPU's memory; a GPU keeps half of what is free."""
+"""Training rows up to this size live in a CPU's memory; a GPU takes half of what is free."""
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -52,7 +52,7 @@ class Rows:
         self.is_uint8 = values.dtype in (np.uint8, torch.uint8)
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return int(self.shape[0])
 
     def read(self, rows: slice | NDArray[np.intp]) -> NDArray[Any] | Tensor:
         """Read some rows.
@@ -234,6 +234,7 @@ def _as_array(x: Any) -> NDArray[Any]:
     if isinstance(x, Tensor):
         kind = "complex" if x.is_complex() else str(x.layout)
         raise InvalidInputError(f"X must be a dense real tensor, got a {kind} one")
+    array: NDArray[Any]
     try:
         array = check_array(
             x, dtype="numeric", ensure_all_finite=False, allow_nd=True, ensure_min_features=0
@@ -241,12 +242,9 @@ def _as_array(x: Any) -> NDArray[Any]:
     except ValueError as error:
         raise InvalidInputError(str(error)) from error
     if array.dtype.kind not in "buif":
-        try:
-            return array.astype(np.float64)
-        except (ValueError, TypeError) as error:
-            raise InvalidInputError(
-                f"X must hold numbers, got dtype {array.dtype}; encode text and dates first"
-            ) from error
+        raise InvalidInputError(
+            f"X must hold numbers, got dtype {array.dtype}; encode text and dates first"
+        )
     return array
 
 
@@ -259,9 +257,7 @@ def _check_shape(shape: tuple[int, ...]) -> None:
             "array.reshape(1, -1) if it contains a single sample."
         )
     if len(shape) not in (2, 3, 4):
-        raise InvalidInputError(
-            f"X must have shape (n, d), (n, h, w) or (n, c, h, w), got {shape}"
-        )
+        raise InvalidInputError(f"X must have shape (n, d), (n, h, w) or (n, c, h, w), got {shape}")
     if shape[0] == 0:
         raise InvalidInputError(
             f"Found array with 0 sample(s) (shape={shape}) while a minimum of 1 is required."
@@ -274,9 +270,11 @@ def _check_shape(shape: tuple[int, ...]) -> None:
 
 def _item(item: Any) -> NDArray[Any]:
     """One row of a data set as an array."""
+    array: NDArray[Any]
     value = item[0] if isinstance(item, tuple | list) else item
     if isinstance(value, Tensor):
-        return value.detach().cpu().numpy()
+        array = value.detach().cpu().numpy()
+        return array
     array = np.asarray(value)
     if hasattr(value, "getbands") and array.ndim == 3:
         array = np.moveaxis(array, -1, 0)

@@ -277,7 +277,7 @@ class EBGANDetector(BaseDetector):
         shape = self.input_shape_
         n_features = math.prod(shape)
         sides = shape[-2:]
-        conv = is_image and 8 <= min(sides) and max(sides) <= 256
+        conv = is_image and min(sides) >= 8 and max(sides) <= 256
         architecture = self.architecture
         if architecture == "auto":
             architecture = "conv" if conv else "mlp"
@@ -285,11 +285,15 @@ class EBGANDetector(BaseDetector):
             raise InvalidParameterError(
                 f"architecture='conv' needs images, got rows of shape {shape}; use 'mlp'"
             )
-        channels_first = (1, *shape) if len(shape) == 2 else shape
+        channels, height, width = (1, 1, *shape)[-3:]
         replay = REPLAY_BYTES // (4 * n_features)
         common = {"architecture": architecture, "replay_size": min(100 * self.batch_size, replay)}
         if is_image:
-            hidden = default_channels(channels_first) if architecture == "conv" else (512, 256)
+            hidden = (
+                default_channels((channels, height, width))
+                if architecture == "conv"
+                else (512, 256)
+            )
             return common | {
                 "hidden_sizes": hidden,
                 "code_dim": 32,
@@ -446,8 +450,6 @@ class EBGANDetector(BaseDetector):
             If `n_samples` is below 1, or the detector has no generator.
         """
         check_is_fitted(self, "model_")
-        if not self.adversarial:
-            raise InvalidParameterError("sample needs a generator: fit with adversarial=True")
         if not integer(1).holds(n_samples):
             raise InvalidParameterError(f"n_samples must be an int >= 1, got {n_samples!r}")
         seed = int(check_random_state(random_state).randint(2**31 - 1))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +56,8 @@ class EnergyModel(nn.Module):
         Tensor of shape (n, *network_shape), float32
             Scaled rows.
         """
-        return self.scaler(x).reshape(-1, *self.network_shape)
+        scaled: Tensor = self.scaler(x)
+        return scaled.reshape(-1, *self.network_shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Energy of raw rows.
@@ -126,11 +126,21 @@ class EnergyModel(nn.Module):
         rng = torch.Generator(self.scaler.scale.device).manual_seed(seed)
         count = len(self.members)
         drawn = [
-            member.eval().sample(len(range(k, n, count)), rng)
-            for k, member in enumerate(self.members)
+            member.sample(len(range(k, n, count)), rng)
+            for k, member in enumerate(self.eval().games())
             if k < n
         ]
         return self.scaler.inverse(torch.cat(drawn).reshape(-1, *self.input_shape)).cpu()
+
+    def games(self) -> list[Objective]:
+        """The members, typed.
+
+        Returns
+        -------
+        list of Objective
+            In order.
+        """
+        return [member for member in self.members if isinstance(member, Objective)]
 
     def mean_over_members(self, scaled: Tensor, method: str) -> Tensor:
         """Average one method of every member, in float64.
@@ -147,10 +157,11 @@ class EnergyModel(nn.Module):
         Tensor, float64
             The mean.
         """
-        total = getattr(self.members[0], method)(scaled).double()
-        for member in self.members[1:]:
-            total = total + getattr(member, method)(scaled)
-        return total / len(self.members) if len(self.members) > 1 else total
+        first, *others = (getattr(member, method) for member in self.members)
+        total: Tensor = first(scaled).double()
+        for other in others:
+            total = total + other(scaled)
+        return total / len(self.members) if others else total
 
     def chunk_rows(self, device: torch.device) -> int:
         """Rows to score at a time, so that memory stays bounded.
@@ -199,23 +210,14 @@ class EnergyModel(nn.Module):
             yield function(chunk).cpu()
 
     def portable(self) -> EnergyModel:
-        """Copy for another process: on the CPU, without optimisers and replayed samples.
+        """Copy for another process: on the CPU, with empty optimisers and replay.
 
         Returns
         -------
         EnergyModel
             Scores like this one.
         """
-        twin = copy.deepcopy(self, self._left_behind())
-        return twin.cpu()
-
-    def _left_behind(self) -> dict[int, Any]:
-        """Memo for `copy.deepcopy` that puts nothing in place of training-only parts."""
-        memo: dict[int, Any] = {}
-        for member in self.members:
-            memo[id(member.optimizers)] = {}
-            memo |= {id(tensor): tensor[:0] for tensor in member.training_tensors().values()}
-        return memo
+        return copy.deepcopy(self).cpu()
 
 
 def network_shape(input_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -62,7 +62,8 @@ class Partition:
         [[0, 2], [3], [1]]
         """
         ordered = np.sort(positions)
-        return cls(seed, float(ordered[n_calibration]), float(ordered[n_calibration + n_validation]))
+        validation_below = float(ordered[n_calibration + n_validation])
+        return cls(seed, float(ordered[n_calibration]), validation_below)
 
     def divide(
         self, positions: NDArray[np.float64]
@@ -146,7 +147,8 @@ def row_positions(chunks: Iterable[np.ndarray], seed: int) -> NDArray[np.float64
         # Adding 0.0 turns -0.0 into 0.0, which compares equal and must be placed alike.
         words = (chunk.reshape(len(chunk), -1).astype(np.float64) + 0.0).view(np.uint64)
         if multipliers is None:
-            multipliers = rng.integers(2**64, size=words.shape[1], dtype=np.uint64) | np.uint64(1)
+            odd = np.ones(words.shape[1], dtype=np.uint64)
+            multipliers = rng.integers(2**64, size=words.shape[1], dtype=np.uint64) | odd
         # Small numbers leave the low half of a float64 empty; products would keep it so.
         digests.append((words ^ (words >> np.uint64(32))) @ multipliers)
     digest = np.concatenate(digests)
@@ -156,7 +158,8 @@ def row_positions(chunks: Iterable[np.ndarray], seed: int) -> NDArray[np.float64
     index = np.arange(len(digest))
     occurrence = np.empty(len(digest), dtype=np.uint64)
     occurrence[order] = index - np.maximum.accumulate(np.where(first, index, 0))
-    return (_mix(digest + occurrence * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)) * 2.0**-53
+    scattered = _mix(digest + occurrence * np.uint64(0x9E3779B97F4A7C15))
+    return np.ldexp((scattered >> np.uint64(11)).astype(np.float64), -53)
 
 
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

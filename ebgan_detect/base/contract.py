@@ -50,6 +50,7 @@ from ebgan_detect.training import (
 
 __all__ = ["BaseDetector"]
 
+AVERAGE_DECAY = 0.998
 UPDATES_TO_JUDGE = 500
 """Fewer updates than this say nothing about the health of a game."""
 
@@ -97,6 +98,12 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
             "warm_start",
         }
     )
+
+    model_: EnergyModel
+    history_: dict[str, list[float]]
+    n_iter_: int
+    input_shape_: tuple[int, ...]
+    n_features_in_: int
 
     # --- what a subclass adds ---------------------------------------------------------------
 
@@ -150,6 +157,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
                 seed=self._seed,
             )
         numbers = self._train(rows, positions, None, self.learning_rate_schedule)
+        self._annealed = self.learning_rate_schedule != "constant"
         self._calibration_rows = CalibrationRows.read(rows, numbers, positions)
         self._calibrate(self._energies(rows, numbers))
         if self.contamination != "auto":
@@ -157,11 +165,12 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Train for one epoch on further rows.
+        """Train for one epoch on further rows, at a constant learning rate.
 
         The first call on an unfitted detector learns scaling, margin and the division into
         parts from its rows, so these should be typical. A row that calibrates in one call
-        never trains in another.
+        never trains in another. After a `fit` that lowered its learning rate to 0, the rate
+        is a tenth of `learning_rate`: at the full one a few steps undo what was learnt.
 
         Parameters
         ----------
@@ -207,7 +216,14 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         resolve_device(self.device)
         rows = self._validate(X, reset=not continued)
         if not continued:
-            for name in ("model_", "history_", "n_iter_", "_partition", "_calibration_rows"):
+            for name in (
+                "model_",
+                "history_",
+                "n_iter_",
+                "_partition",
+                "_calibration_rows",
+                "_annealed",
+            ):
                 self.__dict__.pop(name, None)
             self._seed = self._draw_seed()
             given = self.get_params(deep=False)
@@ -274,13 +290,15 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
             epochs = self._epochs(len(training))
         done = self.n_iter_ if continued else 0
         fingerprint = float(positions.sum())
+        annealed = schedule == "constant" and getattr(self, "_annealed", False)
+        rate = self.learning_rate * (0.1 if annealed else 1.0)
         runs = train_members(
             model,
             scaled,
             Trainer(
                 max_epochs=epochs,
                 batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
+                learning_rate=rate,
                 device=device,
                 seed=self._seed,
                 schedule=SCHEDULES[schedule],
@@ -342,7 +360,10 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         """Append the runs to the history, and say whether each game was healthy."""
         history: dict[str, list[float]] = getattr(self, "history_", {})
         for k, run in enumerate(runs):
-            columns = {"member": [k] * len(run.history["epoch"]), **run.history}
+            columns: dict[str, list[float]] = {
+                "member": [k] * len(run.history["epoch"]),
+                **run.history,
+            }
             columns["epoch"] = [done + epoch for epoch in run.history["epoch"]]
             for name, values in columns.items():
                 history.setdefault(name, []).extend(values)
@@ -481,9 +502,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         energies = self.energy(X)
         return conformal_p_values(self.calibration_energies_, energies)
 
-    def _energies(
-        self, rows: Rows, numbers: NDArray[np.intp] | None = None
-    ) -> NDArray[np.float64]:
+    def _energies(self, rows: Rows, numbers: NDArray[np.intp] | None = None) -> NDArray[np.float64]:
         """Energies of checked rows."""
         return self._stream(rows, self.model_, (), np.float64, numbers)
 
@@ -496,7 +515,9 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         numbers: NDArray[np.intp] | None = None,
     ) -> NDArray[Any]:
         """Apply a function of the model to rows, chunk by chunk, into one array."""
-        out = np.empty((len(rows) if numbers is None else len(numbers), *shape), dtype)
+        out: NDArray[Any] = np.empty(
+            (len(rows) if numbers is None else len(numbers), *shape), dtype
+        )
         start = 0
         for part in self.model_.stream(rows, function, resolve_device(self.device), numbers):
             out[start : start + len(part)] = part.numpy()
@@ -505,13 +526,10 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the model on the CPU; optimisers and replay stay behind."""
-        state = super().__getstate__()
+        state = dict(super().__getstate__())
         if "model_" in state:
             state["model_"] = state["model_"].portable()
         return state
-
-
-AVERAGE_DECAY = 0.998
 
 
 def _is_auto(value: Any) -> bool:

@@ -64,7 +64,7 @@ def build_networks(
     """
     with torch.random.fork_rng(devices=[]):
         # A user's factory draws its weights from the global generator, which is restored here.
-        torch.random.default_generator.manual_seed(seed)
+        torch.random.manual_seed(seed)
         made = factory(input_shape)
     parts = (made.encoder, made.decoder, made.generator) if isinstance(made, Networks) else made
     if (

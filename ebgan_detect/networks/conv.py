@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -110,7 +111,7 @@ def conv_networks(
     encoder = nn.Sequential(
         *(
             layer
-            for n_in, n_out in zip(widths, widths[1:], strict=False)
+            for n_in, n_out in pairwise(widths)
             for layer in (nn.Conv2d(n_in, n_out, 4, 2, 1), nn.LeakyReLU(NEGATIVE_SLOPE))
         ),
         nn.Flatten(),

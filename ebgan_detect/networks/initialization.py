@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 __all__ = ["initialize_"]
@@ -46,10 +48,9 @@ def initialize_(module: nn.Module, *, negative_slope: float) -> None:
             raise TypeError(f"no initialisation for layer {name} of type {type(layer).__name__}")
 
 
-def _fan_in(layer: nn.Module) -> float:
+def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> float:
     """Inputs that meet in one output; a strided transposed kernel is shared by its outputs."""
-    weight = layer.weight
-    receptive = weight[0, 0].numel() if weight.ndim > 2 else 1
-    if isinstance(layer, nn.ConvTranspose2d):
-        return weight.shape[0] * receptive / (layer.stride[0] * layer.stride[1])
-    return weight.shape[1] * receptive
+    if isinstance(layer, nn.Linear):
+        return layer.in_features
+    receptive = layer.in_channels / layer.groups * math.prod(layer.kernel_size)
+    return receptive / math.prod(layer.stride) if layer.transposed else receptive

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -75,6 +76,6 @@ def mlp_networks(
 def _layers(widths: Sequence[int]) -> list[nn.Module]:
     """Linear layers between consecutive widths, with an activation between any two."""
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(widths, widths[1:], strict=False):
+    for n_in, n_out in pairwise(widths):
         layers += [nn.Linear(n_in, n_out), nn.LeakyReLU(NEGATIVE_SLOPE)]
     return layers[:-1]

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ebgan_detect.losses import energy_map, reconstruction_energy
 from ebgan_detect.networks import Networks
@@ -41,11 +42,13 @@ class AutoEncoderObjective(Objective):
         self.noise = noise
         self.betas = betas
 
+    @override
     def configure_optimizers(self, learning_rate: float) -> None:
         self.optimizers = {
             "discriminator": make_adam([self.encoder, self.decoder], learning_rate, self.betas)
         }
 
+    @override
     def update(self, real: Tensor, rng: torch.Generator) -> Tensor:
         loss = reconstruction_energy(real, self.reconstruct(self.corrupt(real, rng))).mean()
         self.descend("discriminator", loss)
@@ -101,7 +104,8 @@ class AutoEncoderObjective(Objective):
         Tensor of shape (n, ...), float32
             Reconstructions.
         """
-        return self.decoder(self.encoder(x))
+        reconstruction: Tensor = self.decoder(self.encoder(x))
+        return reconstruction
 
     def energy_map(self, x: Tensor) -> Tensor:
         """Energy of scaled rows, split over features.
@@ -118,5 +122,6 @@ class AutoEncoderObjective(Objective):
         """
         return energy_map(x, self.reconstruct(x))
 
+    @override
     def energy(self, x: Tensor) -> Tensor:
         return self.energy_map(x).flatten(1).mean(dim=1, dtype=torch.float64)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ebgan_detect.losses import (
     discriminator_loss,
@@ -89,14 +90,17 @@ class EBGANObjective(AutoEncoderObjective):
         self.rate_factors = {"generator": generator_learning_rate}
         self.replay = ReplayBuffer(replay_size, input_shape) if replay_size else None
 
+    @override
     def configure_optimizers(self, learning_rate: float) -> None:
         super().configure_optimizers(learning_rate)
         self.optimizers["generator"] = make_adam([self.generator], learning_rate, self.betas)
 
+    @override
     def begin_step(self, progress: float) -> None:
         if self.margin_schedule is not None:
             self.margin.fill_(self.margin_schedule(progress))
 
+    @override
     def update(self, real: Tensor, rng: torch.Generator) -> Tensor:
         latents = self.draw_latents(max(len(real), 2), rng, real.device)
         generated = self.generator(latents).float()
@@ -144,22 +148,10 @@ class EBGANObjective(AutoEncoderObjective):
         n_new = (len(generated) + 1) // 2
         return torch.cat([generated[:n_new], self.replay.draw(len(generated) - n_new, rng)])
 
+    @override
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        """Draw rows from the generator as it is now.
-
-        Parameters
-        ----------
-        n : int
-            Number of rows.
-        rng : Generator
-            Source of randomness, on the device.
-
-        Returns
-        -------
-        Tensor of shape (n, ...), float32
-            Scaled rows.
-        """
-        return self.generator(self.draw_latents(n, rng, self.margin.device))
+        rows: Tensor = self.generator(self.draw_latents(n, rng, self.margin.device))
+        return rows
 
     def draw_latents(self, n: int, rng: torch.Generator, device: torch.device) -> Tensor:
         """Draw generator inputs from the standard normal distribution.
@@ -180,16 +172,19 @@ class EBGANObjective(AutoEncoderObjective):
         """
         return torch.randn((n, self.latent_dim), generator=rng, device=device)
 
+    @override
     def training_tensors(self) -> dict[str, Tensor]:
         if self.replay is None:
             return {}
         return {f"replay.{name}": buffer for name, buffer in self.replay.named_buffers()}
 
+    @override
     def negatives(self, n: int, rng: torch.Generator) -> Tensor | None:
         if self.replay is not None:
             return self.replay.draw(n, rng)
         return self.sample(n, rng)
 
+    @override
     def diagnose(self, history: Mapping[str, Sequence[float]]) -> str | None:
         real, generated = history["energy_real"][-1], history["energy_generated"][-1]
         margin = history["margin"][-1]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
+
+from ebgan_detect.errors import InvalidParameterError
 
 __all__ = ["Objective", "make_adam"]
 
@@ -28,6 +30,10 @@ class Objective(nn.Module, ABC):
         super().__init__()
         self.optimizers: dict[str, Optimizer] = {}
         self.rate_factors: dict[str, float] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles start with fresh optimisers: moments belong to one training."""
+        return {**self.__dict__, "optimizers": {}}
 
     def begin_step(self, progress: float) -> None:
         """Set scheduled quantities before an update.
@@ -82,6 +88,30 @@ class Objective(nn.Module, ABC):
         Tensor of shape (n,), float64
             Energies; high = abnormal.
         """
+
+    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        """Draw rows from the game's generator.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        rng : Generator
+            Source of randomness, on the device.
+
+        Returns
+        -------
+        Tensor of shape (n, ...), float32
+            Scaled rows.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the game has no generator.
+        """
+        raise InvalidParameterError(
+            f"sample needs a game with a generator, got {type(self).__name__}; fit with an adversary"
+        )
 
     def training_tensors(self) -> dict[str, Tensor]:
         """Tensors beyond weights and optimisers that resuming needs.

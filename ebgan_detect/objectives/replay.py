@@ -32,6 +32,10 @@ class ReplayBuffer(nn.Module):
         self.register_buffer("position", torch.zeros(1, dtype=torch.int64), persistent=False)
         self.register_buffer("filled", torch.zeros(1, dtype=torch.int64), persistent=False)
 
+    def __reduce__(self) -> tuple[type[ReplayBuffer], tuple[int, tuple[int, ...]]]:
+        """Copies and pickles start empty: the rows belong to one training."""
+        return ReplayBuffer, (len(self.rows), tuple(self.rows.shape[1:]))
+
     def extend(self, batch: Tensor) -> None:
         """Store rows, overwriting the oldest.
 

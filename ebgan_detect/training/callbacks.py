@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from .loop import TrainingRun
 
@@ -66,6 +68,7 @@ class ProgressBar(Callback):
         self.description = description
         self._bar: Any = None
 
+    @override
     def on_train_begin(self, run: TrainingRun) -> None:
         from tqdm.auto import tqdm
 
@@ -76,9 +79,11 @@ class ProgressBar(Callback):
             unit="step",
         )
 
+    @override
     def on_step_end(self, run: TrainingRun) -> None:
         self._bar.update(1)
 
+    @override
     def on_epoch_end(self, run: TrainingRun) -> None:
         shown = {
             name.removeprefix("energy_"): f"{values[-1]:.3g}"
@@ -87,5 +92,6 @@ class ProgressBar(Callback):
         }
         self._bar.set_postfix({"epoch": f"{run.epoch}/{run.max_epochs}", **shown})
 
+    @override
     def on_train_end(self, run: TrainingRun) -> None:
         self._bar.close()

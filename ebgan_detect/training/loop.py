@@ -133,7 +133,8 @@ class Trainer:
         ModelFileError
             If the checkpoint does not fit this training.
         """
-        return _Loop(self, place(objective, self.device), rows).run_all()
+        place(objective, self.device)
+        return _Loop(self, objective, rows).run_all()
 
 
 class _Loop:

@@ -67,7 +67,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
-def place(module: nn.Module, device: torch.device) -> nn.Module:
+def place(module: nn.Module, device: torch.device) -> None:
     """Move a module to a device, its convolutions in the layout that trains fastest.
 
     Parameters
@@ -76,10 +76,6 @@ def place(module: nn.Module, device: torch.device) -> nn.Module:
         Moved in place.
     device : device
         Where to.
-
-    Returns
-    -------
-    Module
-        The same module, with four-dimensional weights stored channels last.
     """
-    return module.to(device, memory_format=torch.channels_last)
+    module.to(device)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
