@@ -15,6 +15,7 @@ from ebgan_detect.errors import (
     TrainingDivergedError,
     TrainingHealthWarning,
 )
+from ebgan_detect.persistence import load, save
 from ebgan_detect.training import Callback
 
 __version__ = version("ebgan-detect")
@@ -32,4 +33,6 @@ __all__ = [
     "ModelFileError",
     "TrainingDivergedError",
     "TrainingHealthWarning",
+    "load",
+    "save",
 ]

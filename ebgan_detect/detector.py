@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,8 +34,6 @@ __all__ = ["EBGANDetector"]
 Margin = str | float | tuple[float, float] | Callable[[float], float]
 
 REPLAY_BYTES = 2**28
-PILOT_UPDATES = 200
-PILOT_ROWS = 2048
 
 
 class EBGANDetector(BaseDetector):
@@ -340,7 +337,10 @@ class EBGANDetector(BaseDetector):
             return float(self.margin)
         if "margin" in plan.resumed:
             return float(plan.resumed["margin"])
-        return float(self.settings_["margin_multiple"] * self._pilot_energy(plan, networks))
+        if plan.pilot is None:
+            raise InvalidParameterError("margin='auto' needs training rows for its pilot, got none")
+        pilot = AutoEncoderObjective(copy.deepcopy(networks), noise=self.settings_["noise"])
+        return float(self.settings_["margin_multiple"] * plan.pilot(pilot))
 
     def _networks(self, plan: MemberPlan) -> Networks:
         """Networks of one member, from a family or the user's factory."""
@@ -358,28 +358,6 @@ class EBGANDetector(BaseDetector):
         return build_networks(
             factory, plan.input_shape, latent_dim=settings["latent_dim"], seed=plan.seed
         )
-
-    def _pilot_energy(self, plan: MemberPlan, networks: Networks) -> float:
-        """Energy of real rows after a short training of a copy without adversary."""
-        pilot = AutoEncoderObjective(copy.deepcopy(networks), noise=self.settings_["noise"])
-        n = len(plan.rows)
-        steps = n // min(self.batch_size, n)
-        trainer = replace(
-            plan.trainer,
-            max_epochs=-(-PILOT_UPDATES // steps),
-            max_steps_per_epoch=PILOT_UPDATES,
-            schedule=lambda progress: 1.0,
-            average_decay=0.0,
-            criterion=None,
-            callbacks=(),
-            checkpoint=None,
-        )
-        trainer.fit(pilot, plan.rows)
-        sample = torch.linspace(0, n - 1, min(n, PILOT_ROWS), device=trainer.device).long()
-        with torch.inference_mode():
-            energies = [pilot.energy(plan.rows.take(part)) for part in sample.split(256)]
-        # Rows that a pilot reconstructs perfectly would leave no margin at all.
-        return max(float(torch.cat(energies).mean()), 1e-6)
 
     # --- what only a reconstruction can show --------------------------------------------------
 

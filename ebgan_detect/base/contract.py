@@ -336,7 +336,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
     def _epochs(self, n_training: int) -> int:
         """Resolve ``max_epochs='auto'``: the epochs that make about `max_updates` updates."""
         if not _is_auto(self.max_epochs):
-            return int(self.max_epochs)
+            epochs: int = self.max_epochs
+            return epochs
         steps = n_training // min(self.batch_size, n_training)
         return max(1, round(self.settings_["max_updates"] / steps))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,12 @@ from torch import Tensor
 from ebgan_detect.data import Rows, TrainingRows
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
-from ebgan_detect.training import Checkpoint, ProgressBar, Trainer, TrainingRun
+from ebgan_detect.training import SCHEDULES, Checkpoint, ProgressBar, Trainer, TrainingRun
 
-__all__ = ["CalibrationRows", "MemberPlan", "separation", "train_members"]
+__all__ = ["CalibrationRows", "MemberPlan", "pilot_energy", "separation", "train_members"]
 
+PILOT_UPDATES = 200
+PILOT_ROWS = 2048
 KEPT_BYTES = 2**26
 """Calibration rows kept for later calls of `partial_fit`, which have to score them anew."""
 
@@ -35,20 +39,18 @@ class MemberPlan:
         Whether scaled training rows lie in [0, 1].
     seed : int
         The member's own seed.
-    trainer : Trainer
-        How the member will be trained.
-    rows : TrainingRows
-        Scaled training rows.
     resumed : dict of str to Tensor
-        State dict of the game in its checkpoint; empty when there is none.
+        State dict of the same game from a checkpoint or a saved model; empty for a new one.
+    pilot : callable, optional
+        From a game to the mean energy of training rows after a short training of it at the
+        member's settings. A resumed game needs none.
     """
 
     input_shape: tuple[int, ...]
     bounded: bool
     seed: int
-    trainer: Trainer
-    rows: TrainingRows
     resumed: dict[str, Tensor]
+    pilot: Callable[[Objective], float] | None = None
 
 
 def train_members(
@@ -99,9 +101,9 @@ def train_members(
         if k == len(model.members):
             state = checkpoint.read() if checkpoint is not None else None
             resumed = {} if state is None else state.objective_tensors()
-            plan = MemberPlan(
-                model.network_shape, model.scaler.bounded, own.seed, own, rows, resumed
-            )
+            pilot = partial(pilot_energy, rows=rows, trainer=own)
+            bounded = model.scaler.bounded
+            plan = MemberPlan(model.network_shape, bounded, own.seed, resumed, pilot)
             objective = make_objective(plan)
             runs.append(own.fit(objective, rows))
             model.members.append(objective)
@@ -111,6 +113,43 @@ def train_members(
         if runs[-1].interrupted:
             break
     return runs
+
+
+def pilot_energy(objective: Objective, *, rows: TrainingRows, trainer: Trainer) -> float:
+    """Train a game briefly at a constant rate, and measure what energy real rows reach.
+
+    Parameters
+    ----------
+    objective : Objective
+        A game to spare.
+    rows : TrainingRows
+        Scaled training rows.
+    trainer : Trainer
+        Batch size, learning rate, device, precision and seed are taken from it.
+
+    Returns
+    -------
+    float
+        Mean energy of up to `PILOT_ROWS` training rows [scaled input unit ** 2], > 0.
+    """
+    n = len(rows)
+    steps = n // min(trainer.batch_size, n)
+    brief = replace(
+        trainer,
+        max_epochs=math.ceil(PILOT_UPDATES / steps),
+        max_steps_per_epoch=PILOT_UPDATES,
+        schedule=SCHEDULES["constant"],
+        average_decay=0.0,
+        criterion=None,
+        callbacks=(),
+        checkpoint=None,
+    )
+    brief.fit(objective, rows)
+    sample = torch.linspace(0, n - 1, min(n, PILOT_ROWS), device=trainer.device).long()
+    with torch.inference_mode():
+        energies = [objective.energy(rows.take(part)) for part in sample.split(256)]
+    # Rows that a pilot reconstructs perfectly would leave no margin at all.
+    return max(float(torch.cat(energies).mean()), 1e-6)
 
 
 def separation(held_out: Tensor, seed: int) -> Callable[[Objective], float]:

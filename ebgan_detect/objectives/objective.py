@@ -110,7 +110,7 @@ class Objective(nn.Module, ABC):
             If the game has no generator.
         """
         raise InvalidParameterError(
-            f"sample needs a game with a generator, got {type(self).__name__}; fit with an adversary"
+            f"sample needs a game with a generator, got {type(self).__name__}; use an adversary"
         )
 
     def training_tensors(self) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from .callbacks import Callback, ProgressBar
 from .checkpoint import Checkpoint
 from .loop import SCHEDULES, Trainer, TrainingRun
-from .placement import PRECISIONS, autocast, resolve_device
+from .placement import PRECISIONS, autocast, place, resolve_device
 
 __all__ = [
     "PRECISIONS",
@@ -14,5 +14,6 @@ __all__ = [
     "Trainer",
     "TrainingRun",
     "autocast",
+    "place",
     "resolve_device",
 ]
