@@ -18,7 +18,10 @@ from ebgan_detect.scaling import Scaler
 __all__ = ["EnergyModel"]
 
 CHUNK_ELEMENTS = 2**18
-"""Input elements scored at a time on a CPU; activations take some tens of bytes for each."""
+"""Input values scored at a time on a CPU; activations take some tens of bytes for each."""
+IMAGES_IN_CHUNK = 64
+ROWS_IN_BLOCK = 32
+"""Matrix kernels round a row alike in every batch that is a multiple of this."""
 
 
 class EnergyModel(nn.Module):
@@ -176,8 +179,11 @@ class EnergyModel(nn.Module):
         int
             Number of rows, >= 1.
         """
-        elements = CHUNK_ELEMENTS * (32 if device.type == "cuda" else 1)
-        return max(1, elements // math.prod(self.input_shape))
+        more = 16 if device.type == "cuda" else 1
+        rows = more * CHUNK_ELEMENTS // math.prod(self.input_shape)
+        if len(self.input_shape) > 1:
+            return max(1, min(rows, more * IMAGES_IN_CHUNK))
+        return max(ROWS_IN_BLOCK, rows // ROWS_IN_BLOCK * ROWS_IN_BLOCK)
 
     @torch.inference_mode()
     def stream(
@@ -188,6 +194,9 @@ class EnergyModel(nn.Module):
         numbers: NDArray[np.intp] | None = None,
     ) -> Iterator[Tensor]:
         """Apply a function of raw rows to a whole input, chunk by chunk.
+
+        Short chunks are filled up and the surplus is cut off again: kernels round differently
+        for different batch sizes, and a row's energy must not depend on its company.
 
         Parameters
         ----------
@@ -206,8 +215,15 @@ class EnergyModel(nn.Module):
             Results of consecutive chunks, on the CPU.
         """
         self.eval().to(device)
-        for chunk in rows.tensors(self.chunk_rows(device), device, numbers):
-            yield function(chunk).cpu()
+        size = self.chunk_rows(device)
+        block = size if len(self.input_shape) > 1 else ROWS_IN_BLOCK
+        for chunk in rows.tensors(size, device, numbers):
+            n = len(chunk)
+            filled = chunk.double()
+            if n % block:
+                surplus = filled.new_zeros(block - n % block, *self.input_shape)
+                filled = torch.cat([filled, surplus])
+            yield function(filled)[:n].cpu()
 
     def portable(self) -> EnergyModel:
         """Copy for another process: on the CPU, with empty optimisers and replay.

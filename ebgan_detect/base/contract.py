@@ -407,7 +407,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         -------
         ndarray of shape (n,), float64
             Energies [scaled input unit ** 2], >= 0; a row's value depends on neither the
-            other rows nor their order. +inf where a finite row overflows float32.
+            other rows nor their order (for images of odd sizes, up to float32 rounding).
+            +inf where a finite row overflows float32.
 
         Raises
         ------

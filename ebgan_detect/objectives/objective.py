@@ -179,4 +179,4 @@ def make_adam(
     device = parameters[0].device
     on_gpu = device.type == "cuda"
     rate = torch.tensor(learning_rate, device=device) if on_gpu else learning_rate
-    return Adam(parameters, lr=rate, betas=betas, fused=device.type != "mps", capturable=on_gpu)
+    return Adam(parameters, lr=rate, betas=betas, fused=True, capturable=on_gpu)

@@ -39,10 +39,10 @@ def resolve_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        torch.empty(0, device=resolved)
+        torch.empty(0, dtype=torch.float64, device=resolved)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise InvalidParameterError(
-            f"device must be 'auto' or a device that this torch can use, got {device!r}; "
+            f"device must be 'auto' or a device that this torch can use in float64, got {device!r}; "
             "device='auto' falls back to the CPU"
         ) from error
     return resolved

@@ -1,0 +1,58 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+# Examples are the same on every run, and a busy machine fails no test.
+settings.register_profile("tests", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Small networks run fastest on one thread, and the machine is shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def rng():
+    """Seeded source of randomness for torch."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def np_rng():
+    """Seeded source of randomness for NumPy."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def unchanged_global_random_state():
+    """Fail when the test has drawn from the global generators of NumPy or torch."""
+    torch_before = torch.get_rng_state()
+    numpy_before = np.random.get_state()  # noqa: NPY002
+    yield
+    assert torch.equal(torch.get_rng_state(), torch_before), "torch's global state changed"
+    numpy_after = np.random.get_state()  # noqa: NPY002
+    assert numpy_after[2] == numpy_before[2], "NumPy's global state changed"
+    np.testing.assert_array_equal(numpy_after[1], numpy_before[1])
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """Folder with the real data sets: EBGAN_DATA, or ../shared/data beside the repository."""
+    given = os.environ.get("EBGAN_DATA")
+    folder = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}: set EBGAN_DATA to a folder that holds it")
+    return folder
