@@ -47,7 +47,9 @@ def pulling_away(codes):
                 continue
             norms = math.hypot(*rows[i]) * math.hypot(*rows[j])
             if norms > 0:
-                product = math.fsum(float(a) * float(b) for a, b in zip(rows[i], rows[j]))
+                product = math.fsum(
+                    float(a) * float(b) for a, b in zip(rows[i], rows[j], strict=True)
+                )
                 total += (product / norms) ** 2
     return total / (n * (n - 1))
 

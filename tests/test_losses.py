@@ -160,7 +160,9 @@ def test_pulling_away_of_parallel_codes_is_one(n):
 @pytest.mark.parametrize("n", [2, 3, 64])
 def test_pulling_away_of_orthogonal_codes_is_zero(n):
     basis, _ = torch.linalg.qr(normal(n, n))
-    assert pulling_away(basis * torch.arange(1, n + 1)).item() == pytest.approx(0, abs=1e-12)
+    assert pulling_away(basis * torch.arange(1, n + 1)[:, None]).item() == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 def test_pulling_away_squares_the_cosine():

@@ -1,0 +1,1 @@
+"""Scripts that make every figure the library quotes."""
