@@ -50,9 +50,9 @@ PANELS = {
         "loss_discriminator": ("discriminator", BLUE, "-"),
         "loss_generator": ("generator", ORANGE, "-"),
     },
-    "share": {
+    "dimensionless": {
         "pull_away": ("pulling-away term", GREEN, "-"),
-        "hinge_active": ("generated below margin", PURPLE, "-"),
+        "hinge_active": ("share of generated below margin", PURPLE, "-"),
     },
 }
 
@@ -181,7 +181,7 @@ class TrainingHistoryDisplay(_Display):
                 _draw_members(axis, columns, name, style)
             axis.set(xlabel="epoch", ylabel=ylabel)
             axis.xaxis.get_major_locator().set_params(integer=True)
-            if ylabel == "share":
+            if ylabel == "dimensionless":
                 axis.set_ylim(-0.03, 1.03)
             elif self.log_scale:
                 axis.set_yscale("log")
@@ -429,7 +429,7 @@ class EnergyMapDisplay(_Display):
             axis.invert_yaxis()
             axis.set_title(titles[k], fontsize="medium")
             axis.set_xlabel("contribution to " + ENERGY)
-            axis.set_xlim(0, 1.8 * max(widths) or 1.0)  # room for the notes
+            axis.set_xlim(0, 2.1 * max(widths) or 1.0)  # room for the notes
             _finish(axis, legend=False)
 
 
@@ -662,7 +662,8 @@ def _pyplot() -> Any:
 def _require(estimator: Any, *names: str) -> None:
     """Refuse what lacks a needed attribute, before any work."""
     _pyplot()
-    check_is_fitted(estimator)
+    if hasattr(estimator, "fit"):  # a served model has no fit
+        check_is_fitted(estimator)
     for name in names:
         if not hasattr(estimator, name):
             raise InvalidParameterError(

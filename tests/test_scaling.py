@@ -119,7 +119,7 @@ def test_scaling_records_the_fitted_range(kind, np_rng):
 
 
 def test_scaling_of_unknown_kind_raises():
-    with pytest.raises(InvalidParameterError, match="scaling must be one of .* got 'robust'"):
+    with pytest.raises(InvalidParameterError, match=r"scaling must be one of .* got 'robust'"):
         fit(np.ones((2, 2)), "robust")
 
 
@@ -128,7 +128,7 @@ def test_scaling_of_unknown_kind_raises():
 
 @pytest.mark.parametrize("kind", ["standard", "minmax"])
 @pytest.mark.parametrize("shape", [(2,), (3, 3)])
-@pytest.mark.parametrize("value", [0.0, 7.0, 1e8, -3e-9, 1e300])
+@pytest.mark.parametrize("value", [0.0, 7.0, 1e8, -3e-9, 1e100])
 def test_constant_input_stays_harmless(kind, shape, value):
     x = np.full((10, *shape), value)
     scaler = fit(x, kind)

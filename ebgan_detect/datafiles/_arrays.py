@@ -105,8 +105,10 @@ def parquet_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterat
                             f"{path}, row {row}, column {name!r} must be a number, got null; "
                             "impute or drop such rows"
                         )
-                numbers = np.arange(start, start + len(batch))
-                yield DataRows(batch.select(chosen).to_pandas(), numbers, "row")
+                frame = batch.select(chosen).to_pandas()
+                # bool beside float would make an array of objects
+                frame = frame.astype(dict.fromkeys(frame.select_dtypes("bool"), "uint8"))
+                yield DataRows(frame, np.arange(start, start + len(batch)), "row")
                 start += len(batch)
     except arrow.ArrowException as error:
         raise InvalidInputError(f"{path} must be a Parquet file, got: {error}") from error
