@@ -79,7 +79,7 @@ class Scaler(nn.Module):
         Parameters
         ----------
         low, high : float
-            Smallest and largest of the new values [input unit].
+            Smallest and largest of the new values [input unit]; nan where unknown.
 
         Returns
         -------

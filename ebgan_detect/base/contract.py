@@ -1,30 +1,23 @@
-"""`BaseDetector`: validation, fit, batched scoring, offset and p-values.
-
-A detector adds its constructor and its game.
-"""
+"""`BaseDetector`: parts, training, threshold. A detector adds its constructor and its game."""
 
 from __future__ import annotations
 
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_feature_names, _check_n_features, check_is_fitted
-from torch import Tensor
 
 from ebgan_detect.base.fitting import CalibrationRows, MemberPlan, separation, train_members
-from ebgan_detect.data import Rows, as_rows, training_rows
+from ebgan_detect.base.scoring import ScoringDetector
+from ebgan_detect.data import Rows, training_rows
 from ebgan_detect.errors import (
     CalibrationWarning,
-    InputRangeWarning,
-    InvalidInputError,
     TrainingHealthWarning,
 )
 from ebgan_detect.model import EnergyModel
@@ -33,7 +26,6 @@ from ebgan_detect.parameters import Rule, auto_or, check_parameters, flag, integ
 from ebgan_detect.partition import Partition, part_sizes, row_positions
 from ebgan_detect.scaling import SCALINGS, fit_scaler
 from ebgan_detect.thresholds import (
-    conformal_p_values,
     conformal_threshold,
     contamination_offset,
     rows_needed,
@@ -55,7 +47,7 @@ UPDATES_TO_JUDGE = 500
 """Fewer updates than this say nothing about the health of a game."""
 
 
-class BaseDetector(OutlierMixin, BaseEstimator, ABC):
+class BaseDetector(ScoringDetector):
     """What every detector of the library has in common.
 
     A subclass defines a keyword-only constructor that stores its parameters, `_defaults`,
@@ -99,11 +91,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         }
     )
 
-    model_: EnergyModel
     history_: dict[str, list[float]]
     n_iter_: int
-    input_shape_: tuple[int, ...]
-    n_features_in_: int
 
     # --- what a subclass adds ---------------------------------------------------------------
 
@@ -233,35 +222,6 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
             }
         return rows, row_positions(rows.arrays(self._read_rows()), self._seed)
 
-    def _validate(self, X: Any, *, reset: bool) -> Rows:
-        """Check input once, at the public edge."""
-        _check_feature_names(self, X, reset=reset)
-        rows = as_rows(X)
-        shape = rows.shape[1:]
-        if reset:
-            self.input_shape_ = shape
-            self.n_features_in_ = int(np.prod(shape))
-        elif len(shape) == 1 == len(self.input_shape_):
-            try:
-                _check_n_features(self, np.broadcast_to(0.0, rows.shape), reset=False)
-            except ValueError as error:
-                raise InvalidInputError(str(error)) from error
-        elif shape != self.input_shape_:
-            raise InvalidInputError(
-                f"X has rows of shape {shape}, but {type(self).__name__} is expecting rows of "
-                f"shape {self.input_shape_}"
-            )
-        low, high = rows.check_finite(self._read_rows())
-        if not reset and len(shape) > 1 and self.model_.scaler.contradicts(low, high):
-            scaler = self.model_.scaler
-            warnings.warn(
-                f"X must be in the unit of the fitted images ({scaler.low:g} to {scaler.high:g}), "
-                f"got values from {low:g} to {high:g}; scale them as the fitted ones were",
-                InputRangeWarning,
-                stacklevel=4,
-            )
-        return rows
-
     def _draw_seed(self) -> int:
         """The seed of everything random in a fit; a checkpoint's where one is resumed."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -325,10 +285,6 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         scaler = fit_scaler(chunks, self.input_shape_, self.scaling, is_uint8=rows.is_uint8)
         return EnergyModel(scaler, [], self.input_shape_).to(device)
 
-    def _read_rows(self) -> int:
-        """Rows to read at a time when only their values are looked at."""
-        return max(1, 2**18 // self.n_features_in_)
-
     def _validation_share(self) -> float:
         """Validation rows are set aside only where a criterion needs them."""
         return float(self.validation_fraction) if self.keep_state == "separation" else 0.0
@@ -339,7 +295,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
             epochs: int = self.max_epochs
             return epochs
         steps = n_training // min(self.batch_size, n_training)
-        return max(1, round(self.settings_["max_updates"] / steps))
+        updates: int = self.settings_["max_updates"]
+        return max(1, round(updates / steps))
 
     def _checkpoint_path(self, k: int) -> Path:
         """File of one member's state."""
@@ -392,146 +349,6 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
                 CalibrationWarning,
                 stacklevel=3,
             )
-
-    # --- scoring ----------------------------------------------------------------------------
-
-    def energy(self, X: Any) -> NDArray[np.float64]:
-        """Energy of each row: low on the data manifold, high off it.
-
-        Parameters
-        ----------
-        X : array-like, Tensor, DataFrame, memmap or Dataset
-            Rows of the fitted shape [fitted unit]. Read in chunks, never copied whole.
-
-        Returns
-        -------
-        ndarray of shape (n,), float64
-            Energies [scaled input unit ** 2], >= 0; a row's value depends on neither the
-            other rows nor their order (for images of odd sizes, up to float32 rounding).
-            +inf where a finite row overflows float32.
-
-        Raises
-        ------
-        InvalidInputError
-            If `X` holds nan or infinity, or does not have the fitted shape.
-        sklearn.exceptions.NotFittedError
-            If the detector is not fitted.
-        """
-        check_is_fitted(self, "model_")
-        return self._energies(self._validate(X, reset=False))
-
-    def score_samples(self, X: Any) -> NDArray[np.float64]:
-        """Score of each row, the negative energy: lower is more abnormal.
-
-        Parameters
-        ----------
-        X : array-like, Tensor, DataFrame, memmap or Dataset
-            Rows of the fitted shape.
-
-        Returns
-        -------
-        ndarray of shape (n,), float64
-            Scores <= 0 [scaled input unit ** 2].
-
-        Raises
-        ------
-        InvalidInputError
-            As in `energy`.
-        """
-        return -self.energy(X)
-
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Score of each row relative to the threshold.
-
-        Parameters
-        ----------
-        X : array-like, Tensor, DataFrame, memmap or Dataset
-            Rows of the fitted shape.
-
-        Returns
-        -------
-        ndarray of shape (n,), float64
-            ``score_samples(X) - offset_``: >= 0 is an inlier.
-
-        Raises
-        ------
-        InvalidInputError
-            As in `energy`.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X: Any) -> NDArray[np.int64]:
-        """Call each row an inlier or an outlier.
-
-        Parameters
-        ----------
-        X : array-like, Tensor, DataFrame, memmap or Dataset
-            Rows of the fitted shape.
-
-        Returns
-        -------
-        ndarray of shape (n,), int64
-            +1 for inliers, -1 for outliers.
-
-        Raises
-        ------
-        InvalidInputError
-            As in `energy`.
-        """
-        return np.where(self.decision_function(X) >= 0, 1, -1).astype(np.int64)
-
-    def p_values(self, X: Any) -> NDArray[np.float64]:
-        """Conformal p-value of each row against the held-out calibration rows.
-
-        If a row is exchangeable with those, ``P(p <= a) <= a`` at every level a, whatever
-        the model.
-
-        Parameters
-        ----------
-        X : array-like, Tensor, DataFrame, memmap or Dataset
-            Rows of the fitted shape.
-
-        Returns
-        -------
-        ndarray of shape (n,), float64
-            p-values in ``[1 / (n_calibration + 1), 1]``; small is abnormal.
-
-        Raises
-        ------
-        InvalidInputError
-            As in `energy`.
-        """
-        energies = self.energy(X)
-        return conformal_p_values(self.calibration_energies_, energies)
-
-    def _energies(self, rows: Rows, numbers: NDArray[np.intp] | None = None) -> NDArray[np.float64]:
-        """Energies of checked rows."""
-        return self._stream(rows, self.model_, (), np.float64, numbers)
-
-    def _stream(
-        self,
-        rows: Rows,
-        function: Callable[[Tensor], Tensor],
-        shape: tuple[int, ...],
-        dtype: type,
-        numbers: NDArray[np.intp] | None = None,
-    ) -> NDArray[Any]:
-        """Apply a function of the model to rows, chunk by chunk, into one array."""
-        out: NDArray[Any] = np.empty(
-            (len(rows) if numbers is None else len(numbers), *shape), dtype
-        )
-        start = 0
-        for part in self.model_.stream(rows, function, resolve_device(self.device), numbers):
-            out[start : start + len(part)] = part.numpy()
-            start += len(part)
-        return out
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle the model on the CPU; optimisers and replay stay behind."""
-        state = dict(super().__getstate__())
-        if "model_" in state:
-            state["model_"] = state["model_"].portable()
-        return state
 
 
 def _is_auto(value: Any) -> bool:

@@ -112,7 +112,7 @@ class EBGANObjective(AutoEncoderObjective):
         self, real: Tensor, generated: Tensor, rng: torch.Generator
     ) -> dict[str, Tensor]:
         """Lower the energy of real rows, lift that of generated ones."""
-        negatives = self._mix_with_replay(generated, rng)
+        negatives, n_new = self._mix_with_replay(generated, rng)
         targets = torch.cat([real, negatives])
         inputs = torch.cat([self.corrupt(real, rng), negatives])
         energies = reconstruction_energy(targets, self.reconstruct(inputs))
@@ -125,7 +125,7 @@ class EBGANObjective(AutoEncoderObjective):
             return {
                 "loss_discriminator": loss.detach(),
                 "energy_real": energy_real.detach().mean(),
-                "energy_generated": energy_negative.detach().mean(),
+                "energy_generated": energy_negative[:n_new].detach().mean(),
                 "hinge_active": (energy_negative.detach() < self.margin).float().mean(),
                 "margin": self.margin,
             }
@@ -140,13 +140,14 @@ class EBGANObjective(AutoEncoderObjective):
         with torch.no_grad():
             return {"loss_generator": loss.detach(), "pull_away": pulling_away(code.detach())}
 
-    def _mix_with_replay(self, generated: Tensor, rng: torch.Generator) -> Tensor:
-        """Half new samples, half earlier ones."""
+    def _mix_with_replay(self, generated: Tensor, rng: torch.Generator) -> tuple[Tensor, int]:
+        """New samples first, then as many earlier ones; and the number of new ones."""
         if self.replay is None:
-            return generated
+            return generated, len(generated)
         self.replay.extend(generated)
         n_new = (len(generated) + 1) // 2
-        return torch.cat([generated[:n_new], self.replay.draw(len(generated) - n_new, rng)])
+        earlier = self.replay.draw(len(generated) - n_new, rng)
+        return torch.cat([generated[:n_new], earlier]), n_new
 
     @override
     def sample(self, n: int, rng: torch.Generator) -> Tensor:

@@ -1,0 +1,204 @@
+"""What a fitted detector answers: energies, scores, decisions, p-values."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import _check_feature_names, _check_n_features, check_is_fitted
+from torch import Tensor
+
+from ebgan_detect.data import Rows, as_rows
+from ebgan_detect.errors import InputRangeWarning, InvalidInputError
+from ebgan_detect.model import EnergyModel
+from ebgan_detect.thresholds import conformal_p_values
+from ebgan_detect.training import resolve_device
+
+__all__ = ["ScoringDetector"]
+
+
+class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
+    """Validation of input, and batched scoring with a fitted model."""
+
+    device: Any
+    model_: EnergyModel
+    input_shape_: tuple[int, ...]
+    n_features_in_: int
+    offset_: float
+    calibration_energies_: NDArray[np.float64]
+
+    def energy(self, X: Any) -> NDArray[np.float64]:
+        """Energy of each row: low on the data manifold, high off it.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape [fitted unit]. Read in chunks, never copied whole.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            Energies [scaled input unit ** 2], >= 0; a row's value depends on neither the
+            other rows nor their order (for images of odd sizes, up to float32 rounding).
+            +inf where a finite row overflows float32.
+
+        Raises
+        ------
+        InvalidInputError
+            If `X` holds nan or infinity, or does not have the fitted shape.
+        sklearn.exceptions.NotFittedError
+            If the detector is not fitted.
+        """
+        check_is_fitted(self, "model_")
+        return self._energies(self._validate(X, reset=False))
+
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """Score of each row, the negative energy: lower is more abnormal.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            Scores <= 0 [scaled input unit ** 2].
+
+        Raises
+        ------
+        InvalidInputError
+            As in `energy`.
+        """
+        return -self.energy(X)
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Score of each row relative to the threshold.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            ``score_samples(X) - offset_``: >= 0 is an inlier.
+
+        Raises
+        ------
+        InvalidInputError
+            As in `energy`.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Call each row an inlier or an outlier.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape.
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+            +1 for inliers, -1 for outliers.
+
+        Raises
+        ------
+        InvalidInputError
+            As in `energy`.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1).astype(np.int64)
+
+    def p_values(self, X: Any) -> NDArray[np.float64]:
+        """Conformal p-value of each row against the held-out calibration rows.
+
+        If a row is exchangeable with those, ``P(p <= a) <= a`` at every level a, whatever
+        the model.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            p-values in ``[1 / (n_calibration + 1), 1]``; small is abnormal.
+
+        Raises
+        ------
+        InvalidInputError
+            As in `energy`.
+        """
+        energies = self.energy(X)
+        return conformal_p_values(self.calibration_energies_, energies)
+
+    def _energies(self, rows: Rows, numbers: NDArray[np.intp] | None = None) -> NDArray[np.float64]:
+        """Energies of checked rows."""
+        return self._stream(rows, self.model_, (), np.float64, numbers)
+
+    def _stream(
+        self,
+        rows: Rows,
+        function: Callable[[Tensor], Tensor],
+        shape: tuple[int, ...],
+        dtype: type,
+        numbers: NDArray[np.intp] | None = None,
+    ) -> NDArray[Any]:
+        """Apply a function of the model to rows, chunk by chunk, into one array."""
+        out: NDArray[Any] = np.empty(
+            (len(rows) if numbers is None else len(numbers), *shape), dtype
+        )
+        start = 0
+        for part in self.model_.stream(rows, function, resolve_device(self.device), numbers):
+            out[start : start + len(part)] = part.numpy()
+            start += len(part)
+        return out
+
+    def _validate(self, X: Any, *, reset: bool) -> Rows:
+        """Check input once, at the public edge."""
+        _check_feature_names(self, X, reset=reset)
+        rows = as_rows(X)
+        shape = rows.shape[1:]
+        if reset:
+            self.input_shape_ = shape
+            self.n_features_in_ = int(np.prod(shape))
+        elif len(shape) == 1 == len(self.input_shape_):
+            try:
+                _check_n_features(self, np.broadcast_to(0.0, rows.shape), reset=False)
+            except ValueError as error:
+                raise InvalidInputError(str(error)) from error
+        elif shape != self.input_shape_:
+            raise InvalidInputError(
+                f"X has rows of shape {shape}, but {type(self).__name__} is expecting rows of "
+                f"shape {self.input_shape_}"
+            )
+        low, high = rows.check_finite(self._read_rows())
+        if not reset and len(shape) > 1 and self.model_.scaler.contradicts(low, high):
+            scaler = self.model_.scaler
+            warnings.warn(
+                f"X must be in the unit of the fitted images ({scaler.low:g} to {scaler.high:g}), "
+                f"got values from {low:g} to {high:g}; scale them as the fitted ones were",
+                InputRangeWarning,
+                stacklevel=4,
+            )
+        return rows
+
+    def _read_rows(self) -> int:
+        """Rows to read at a time when only their values are looked at."""
+        return max(1, 2**18 // self.n_features_in_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the model on the CPU; optimisers and replay stay behind."""
+        state = dict(super().__getstate__())
+        if "model_" in state:
+            state["model_"] = state["model_"].portable()
+        return state

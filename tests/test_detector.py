@@ -1,0 +1,558 @@
+"""`EBGANDetector` as a user meets it."""
+
+import copy
+import pickle  # noqa: TID251 - scikit-learn's tools pickle estimators
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from ebgan_detect import (
+    CalibrationWarning,
+    Callback,
+    EBGANDetector,
+    EBGANWarning,
+    InputRangeWarning,
+    InvalidInputError,
+    InvalidParameterError,
+)
+
+SMALL = {"max_epochs": 3, "hidden_sizes": (16,), "code_dim": 4, "random_state": 0}
+
+
+def ring(n: int, seed: int = 0) -> np.ndarray:
+    """Points on a noisy circle."""
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    return np.c_[np.cos(angle), np.sin(angle)] + rng.normal(0, 0.05, (n, 2))
+
+
+@pytest.fixture(scope="module")
+def table() -> np.ndarray:
+    return ring(600)
+
+
+@pytest.fixture(scope="module")
+def fitted(table) -> EBGANDetector:
+    return EBGANDetector(**SMALL).fit(table)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return (load_digits().images * 15.9375).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def image_detector(images) -> EBGANDetector:
+    return EBGANDetector(max_epochs=2, random_state=0).fit(images)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    list(estimator_checks_generator(EBGANDetector(max_epochs=3))),
+    ids=lambda value: getattr(getattr(value, "func", value), "__name__", "ebgan"),
+)
+def test_estimator_passes_every_check_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+# --- what the adversary is for --------------------------------------------------------------
+
+
+def test_adversary_beats_its_control_and_the_untrained_network(images):
+    labels = load_digits().target
+    normal, abnormal = images[labels != 1], images[labels == 1]
+    train, test = normal[::2], np.concatenate([normal[1::2], abnormal])
+    is_anomaly = np.arange(len(test)) >= len(normal[1::2])
+
+    def auroc(**parameters):
+        detector = EBGANDetector(**{"max_epochs": 40, "random_state": 0} | parameters).fit(train)
+        return roc_auc_score(is_anomaly, detector.energy(test))
+
+    ebgan, control = auroc(), auroc(adversarial=False)
+    untrained = auroc(adversarial=False, max_epochs=1, learning_rate=1e-30)
+    assert ebgan > control + 0.1
+    assert ebgan > untrained + 0.1
+
+
+# --- scores ---------------------------------------------------------------------------------
+
+
+def test_scores_are_negative_energies_and_maps_average_to_them(image_detector, images):
+    x = images[:50]
+    energy = image_detector.energy(x)
+    np.testing.assert_array_equal(image_detector.score_samples(x), -energy)
+    split = image_detector.energy_map(x)
+    assert split.shape == x.shape
+    np.testing.assert_allclose(split.mean(axis=(1, 2)), energy, rtol=1e-12)
+
+
+def test_energy_is_the_error_of_the_reconstruction(fitted, table):
+    scaler = fitted.model_.scaler
+    scaled, made = scaler(torch.tensor(table)), scaler(torch.tensor(fitted.reconstruct(table)))
+    expected = (scaled - made).double().square().mean(dim=1)
+    np.testing.assert_allclose(fitted.energy(table), expected, rtol=1e-4, atol=1e-9)
+
+
+def test_decision_function_is_the_score_above_the_offset(fitted, table):
+    decision = fitted.decision_function(table)
+    np.testing.assert_array_equal(decision, fitted.score_samples(table) - fitted.offset_)
+    np.testing.assert_array_equal(fitted.predict(table), np.where(decision >= 0, 1, -1))
+    assert fitted.predict(table).dtype == np.int64
+
+
+@pytest.mark.parametrize("kind", ["table", "images"])
+def test_scores_depend_on_neither_batch_nor_order(kind, request):
+    detector = request.getfixturevalue("fitted" if kind == "table" else "image_detector")
+    x = request.getfixturevalue(kind)[:130]
+    whole = detector.score_samples(x)
+    order = np.random.default_rng(0).permutation(len(x))
+    np.testing.assert_array_equal(detector.score_samples(x[order]), whole[order])
+    np.testing.assert_array_equal(detector.score_samples(x[7:8]), whole[7:8])
+    np.testing.assert_array_equal(detector.score_samples(x[3:77]), whole[3:77])
+
+
+def test_scoring_makes_one_pass_without_gradient(fitted, table, monkeypatch):
+    calls = []
+    encoder = fitted.model_.members[0].encoder
+    handle = encoder.register_forward_hook(
+        lambda module, args, output: calls.append((len(output), output.requires_grad))
+    )
+    fitted.score_samples(table)
+    handle.remove()
+    assert sum(n for n, _ in calls) == -(-len(table) // 32) * 32
+    assert not any(gradient for _, gradient in calls)
+
+
+def test_far_finite_row_has_infinite_energy_and_is_an_outlier(fitted):
+    x = np.full((1, 2), 1e300)
+    assert fitted.energy(x)[0] == np.inf
+    assert fitted.predict(x)[0] == -1
+    assert fitted.p_values(x)[0] == 1 / (len(fitted.calibration_energies_) + 1)
+
+
+def test_ensemble_averages_its_members(table):
+    detector = EBGANDetector(n_estimators=2, **SMALL).fit(table)
+    assert len(detector.model_.members) == 2
+    scaled = detector.model_.scale(torch.tensor(table))
+    with torch.no_grad():
+        energies = [member.energy(scaled) for member in detector.model_.members]
+    assert not torch.equal(*energies)
+    np.testing.assert_allclose(detector.energy(table), sum(energies) / 2, rtol=1e-6)
+    assert sorted(set(detector.history_["member"])) == [0, 1]
+    assert detector.sample(5, random_state=0).shape == (5, 2)
+
+
+# --- threshold and p-values -----------------------------------------------------------------
+
+
+def test_false_alarms_keep_their_rate_and_p_values_are_valid_over_seeds():
+    alarms, small = [], []
+    for seed in range(8):
+        detector = EBGANDetector(**SMALL | {"random_state": seed}).fit(ring(700, seed))
+        fresh = ring(2000, seed + 100)
+        alarms.append(np.mean(detector.predict(fresh) == -1))
+        small.append([np.mean(detector.p_values(fresh) <= level) for level in (0.05, 0.2, 0.5)])
+    # The rate of one fit varies with its 70 calibration rows: Beta(4, 67) has spread 0.027.
+    assert np.mean(alarms) <= 0.05 + 3 * 0.027 / np.sqrt(8)
+    for level, observed in zip((0.05, 0.2, 0.5), np.mean(small, axis=0), strict=True):
+        spread = np.sqrt(level * (1 - level) / 70 / 8)
+        assert observed <= level + 3 * spread
+
+
+def test_conformal_offset_comes_from_calibration_rows_alone(fitted, table):
+    calibration = fitted.calibration_energies_
+    assert len(calibration) == 60
+    rank = int(np.ceil(61 * 0.95))
+    assert fitted.offset_ == -np.sort(calibration)[rank - 1]
+
+
+def test_contamination_marks_that_share_of_all_fitted_rows(table):
+    detector = EBGANDetector(contamination=0.2, **SMALL).fit(table)
+    assert np.mean(detector.predict(table) == -1) == pytest.approx(0.2)
+    assert detector.offset_ == np.percentile(detector.score_samples(table), 20)
+
+
+def test_too_few_calibration_rows_warn_and_take_the_largest_energy():
+    with pytest.warns(CalibrationWarning, match=r"needs 19 calibration rows, got 13"):
+        detector = EBGANDetector(**SMALL).fit(ring(40))
+    assert detector.offset_ == -detector.calibration_energies_.max()
+    assert np.isfinite(detector.offset_)
+
+
+def test_calibration_rows_touch_neither_scaling_nor_weights(table):
+    """Training on the training rows alone, given as such, ends in the same network."""
+    seen = []
+
+    class Spy(Callback):
+        def on_train_begin(self, run):
+            seen.append(run)
+
+    detector = EBGANDetector(callbacks=[Spy()], **SMALL).fit(table)
+    from ebgan_detect.partition import row_positions
+
+    training, validation, calibration = detector._partition.divide(
+        row_positions([table], detector._seed)
+    )
+    assert len(validation) == 0
+    np.testing.assert_allclose(detector.model_.scaler.shift, table[training].mean(axis=0))
+    np.testing.assert_array_equal(
+        detector.calibration_energies_, np.sort(detector.energy(table[calibration]))
+    )
+    assert seen[-1].steps_per_epoch == len(training) // 128
+
+
+def test_separation_keeps_the_best_epoch_and_sets_rows_aside(table):
+    detector = EBGANDetector(keep_state="separation", **SMALL | {"max_epochs": 6}).fit(table)
+    criterion = detector.history_["criterion"]
+    assert len(criterion) == 6
+    assert all(0 <= value <= 1 for value in criterion)
+    part = detector._partition
+    assert part.validation_below > part.calibration_below
+
+
+def test_average_state_differs_from_the_final_one(table, fitted):
+    averaged = EBGANDetector(keep_state="average", **SMALL).fit(table)
+    assert not np.array_equal(averaged.energy(table), fitted.energy(table))
+    assert averaged.history_["energy_real"] == fitted.history_["energy_real"]
+
+
+# --- margin ---------------------------------------------------------------------------------
+
+
+def test_automatic_margin_is_a_multiple_of_the_pilots_energy_and_stays_fixed(fitted):
+    assert len(set(fitted.history_["margin"])) == 1
+    assert fitted.margin_ > 0
+    assert np.isnan(EBGANDetector(adversarial=False, **SMALL).fit(ring(100)).margin_)
+
+
+@pytest.mark.parametrize(
+    ("margin", "ends"), [(0.5, (0.5, 0.5)), ((0.2, 1.0), (0.2, 1.0)), (lambda p: 2 + p, (2, 3))]
+)
+def test_margin_follows_what_is_asked(margin, ends, table):
+    margins = (
+        EBGANDetector(margin=margin, **SMALL | {"max_epochs": 10}).fit(table).history_["margin"]
+    )
+    step = (ends[1] - ends[0]) / 10
+    assert margins[0] == pytest.approx(ends[0] + step / 2, abs=step + 1e-6)
+    assert margins[-1] == pytest.approx(ends[1] - step / 2, abs=step + 1e-6)
+
+
+# --- reproducibility ------------------------------------------------------------------------
+
+
+def test_same_seed_gives_the_same_scores_also_on_refit(table, fitted):
+    again = EBGANDetector(**SMALL).fit(table)
+    np.testing.assert_array_equal(again.score_samples(table), fitted.score_samples(table))
+    np.testing.assert_array_equal(
+        again.fit(table).score_samples(table), fitted.score_samples(table)
+    )
+    other = EBGANDetector(**SMALL | {"random_state": 1}).fit(table)
+    assert not np.array_equal(other.score_samples(table), fitted.score_samples(table))
+
+
+def test_global_random_states_are_untouched(table):
+    numpy_before, torch_before = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    EBGANDetector(**SMALL | {"random_state": 3}).fit(table).sample(4, random_state=0)
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    after = np.random.get_state()  # noqa: NPY002
+    assert all(np.array_equal(a, b) for a, b in zip(numpy_before, after, strict=True))
+
+
+def test_constructor_only_stores_its_parameters():
+    detector = EBGANDetector()
+    assert set(vars(detector)) == set(detector.get_params())
+
+
+# --- input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, np.uint8, ">f8"])
+def test_numeric_types_of_equal_values_score_alike(dtype):
+    x = np.random.default_rng(0).integers(0, 200, (300, 3))
+    detector = EBGANDetector(**SMALL).fit(x)
+    np.testing.assert_array_equal(
+        detector.score_samples(x.astype(dtype)), detector.score_samples(x)
+    )
+
+
+def test_input_kinds_score_alike(fitted, table, tmp_path):
+    expected = fitted.score_samples(table)
+    mapped = np.memmap(tmp_path / "x.dat", np.float64, "w+", shape=table.shape)
+    mapped[:] = table
+    dataset = torch.utils.data.TensorDataset(torch.tensor(table), torch.zeros(len(table)))
+    for x in (table.tolist(), torch.tensor(table), mapped, dataset, pd.DataFrame(table)):
+        if isinstance(x, pd.DataFrame):
+            x = x.to_numpy()
+        np.testing.assert_array_equal(fitted.score_samples(x), expected)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_feature_names_are_kept_and_checked(frame, table):
+    x = frame({"first": table[:, 0], "second": table[:, 1]})
+    detector = EBGANDetector(**SMALL).fit(x)
+    assert detector.feature_names_in_.tolist() == ["first", "second"]
+    detector.score_samples(x)
+    with pytest.raises(ValueError, match="feature names should match"):
+        detector.score_samples(x[["second", "first"]])
+
+
+def test_input_is_never_changed(table):
+    before = table.copy()
+    tensor = torch.tensor(table)
+    detector = EBGANDetector(**SMALL).fit(table)
+    detector.fit(tensor)
+    detector.energy_map(tensor)
+    detector.reconstruct(table)
+    np.testing.assert_array_equal(table, before)
+    np.testing.assert_array_equal(tensor.numpy(), before)
+
+
+def test_uint8_images_and_their_float_values_score_alike(image_detector, images):
+    np.testing.assert_array_equal(
+        image_detector.score_samples(images[:70].astype(np.float64)),
+        image_detector.score_samples(images[:70]),
+    )
+
+
+def test_images_of_another_range_warn(image_detector, images):
+    with pytest.warns(InputRangeWarning, match=r"0 to 255\), got values from 0 to 1"):
+        image_detector.score_samples(images[:5] / 255.0)
+
+
+@pytest.mark.parametrize("shape", [(60, 3, 9, 11), (60, 12, 10), (60, 2, 4, 5)])
+def test_image_shapes_come_back_as_they_went_in(shape):
+    x = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    detector = EBGANDetector(max_epochs=1, random_state=0).fit(x)
+    assert detector.input_shape_ == shape[1:]
+    assert detector.reconstruct(x).shape == shape
+    assert detector.energy_map(x).shape == shape
+    assert detector.sample(3, random_state=0).shape == (3, *shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.array([[0.0, np.nan]]), "contains NaN or infinity.*row 0"),
+        (np.array([[0.0, 1.0], [np.inf, 1.0]]), "contains NaN or infinity.*row 1"),
+        (np.empty((0, 2)), r"0 sample\(s\)"),
+        (np.zeros((3, 3)), "X has 3 features, but EBGANDetector is expecting 2"),
+        (np.zeros((3, 2, 2)), r"rows of shape \(2, 2\).*expecting rows of shape \(2,\)"),
+        (np.zeros(2), "Expected 2D array, got 1D array"),
+        ([["a", "b"]], "numeric"),
+    ],
+    ids=["nan", "infinity", "empty", "columns", "rank", "one-d", "text"],
+)
+def test_bad_input_is_refused_before_any_work(fitted, x, message):
+    with pytest.raises(InvalidInputError, match=message):
+        fitted.score_samples(x)
+
+
+def test_unfitted_detector_says_so(table):
+    for method in ("energy", "energy_map", "predict", "p_values", "reconstruct"):
+        with pytest.raises(NotFittedError):
+            getattr(EBGANDetector(), method)(table)
+    with pytest.raises(NotFittedError):
+        EBGANDetector().sample(1)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (5, 3), (300, 1)])
+def test_tiny_inputs_work(shape):
+    x = np.random.default_rng(0).normal(size=shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalibrationWarning)
+        detector = EBGANDetector(**SMALL).fit(x)
+    assert np.isfinite(detector.score_samples(x)).all()
+
+
+def test_constant_columns_are_harmless(table):
+    detector = EBGANDetector(**SMALL).fit(np.c_[table, np.full(len(table), 7.0)])
+    assert np.isfinite(detector.energy([[0.0, 0.0, 7.0], [0.0, 0.0, 8.0]])).all()
+
+
+def test_large_offsets_of_columns_lose_nothing(table, fitted):
+    shifted = EBGANDetector(**SMALL).fit(table * 2**-4 + 2.0**20)
+    assert roc_auc_score(
+        np.r_[np.zeros(600), np.ones(600)],
+        shifted.energy(np.r_[table, table * 0.2] * 2**-4 + 2.0**20),
+    ) == pytest.approx(
+        roc_auc_score(np.r_[np.zeros(600), np.ones(600)], fitted.energy(np.r_[table, table * 0.2])),
+        abs=0.05,
+    )
+
+
+# --- parameters -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("contamination", 0.7, r"'auto' or a float in \(0, 0.5\], got 0.7"),
+        ("margin", -1.0, r"margin must be .*, got -1.0"),
+        ("architecture", "cnn", r"architecture must be .*, got 'cnn'"),
+        ("n_estimators", 0, r"n_estimators must be an int >= 1, got 0"),
+        ("device", "tpu", r"device must be 'auto' or a device .*, got 'tpu'"),
+        ("hidden_sizes", (0,), r"hidden_sizes must be .*, got \(0,\)"),
+        ("max_epochs", True, r"max_epochs must be .*, got True"),
+    ],
+)
+def test_parameter_out_of_range_is_named(name, value, message, table):
+    with pytest.raises(InvalidParameterError, match=message):
+        EBGANDetector(**SMALL | {name: value}).fit(table)
+
+
+def test_all_parameter_problems_are_reported_at_once(table):
+    with pytest.raises(InvalidParameterError) as error:
+        EBGANDetector(batch_size=0, noise=-1.0, precision="half").fit(table)
+    assert all(name in str(error.value) for name in ("batch_size", "noise", "precision"))
+
+
+def test_conv_refuses_tables(table):
+    with pytest.raises(InvalidParameterError, match="architecture='conv' needs images"):
+        EBGANDetector(architecture="conv", **SMALL).fit(table)
+
+
+def test_sampling_needs_a_generator_and_a_positive_number(fitted, table):
+    with pytest.raises(InvalidParameterError, match="n_samples must be an int >= 1, got 0"):
+        fitted.sample(0)
+    control = EBGANDetector(adversarial=False, **SMALL).fit(table)
+    with pytest.raises(InvalidParameterError, match="generator"):
+        control.sample(1)
+
+
+def test_own_networks_come_from_a_factory(table):
+    def factory(shape):
+        return (
+            torch.nn.Linear(*shape, 3),
+            torch.nn.Sequential(torch.nn.Tanh(), torch.nn.Linear(3, *shape)),
+            torch.nn.Linear(5, *shape),
+        )
+
+    detector = EBGANDetector(architecture=factory, latent_dim=5, max_epochs=2, random_state=0)
+    detector.fit(table)
+    assert isinstance(detector.model_.members[0].encoder, torch.nn.Linear)
+    again = clone(detector).fit(table)
+    np.testing.assert_array_equal(again.energy(table), detector.energy(table))
+
+
+# --- going on -------------------------------------------------------------------------------
+
+
+def test_warm_start_goes_on_and_keeps_the_parts(table):
+    detector = EBGANDetector(warm_start=True, **SMALL).fit(table)
+    part, first = detector._partition, detector.energy(table)
+    detector.fit(table)
+    assert detector._partition == part
+    assert detector.n_iter_ == 6
+    assert detector.history_["epoch"] == [1, 2, 3, 4, 5, 6]
+    assert not np.array_equal(detector.energy(table), first)
+
+
+def test_partial_fit_from_scratch_learns_and_keeps_calibration_rows_apart(table):
+    detector = EBGANDetector(calibration_fraction=0.2, **SMALL)
+    trained, calibrated = [], []
+    from ebgan_detect.partition import row_positions
+
+    energies = []
+    for _ in range(12):
+        for part in np.split(table, 3):
+            energies.append(detector.partial_fit(part).energy(table).mean())
+            rows = detector._partition.divide(row_positions([part], detector._seed))
+            trained.append(part[rows[0]])
+            calibrated.append(part[rows[2]])
+    train = {row.tobytes() for row in np.concatenate(trained)}
+    assert not train & {row.tobytes() for row in np.concatenate(calibrated)}
+    assert detector.n_iter_ == 36
+    assert len(detector.calibration_energies_) == len(
+        {row.tobytes() for row in np.concatenate(calibrated)}
+    )
+    assert energies[-1] < energies[0] / 2
+
+
+def test_partial_fit_after_fit_moves_gently(table):
+    detector = EBGANDetector(**SMALL | {"max_epochs": 60}).fit(table)
+    before = detector.energy(table).mean()
+    detector.partial_fit(ring(200, 5))
+    assert detector.energy(table).mean() < 3 * before + 0.01
+
+
+def test_checkpoint_takes_up_a_finished_fit(table, tmp_path):
+    detector = EBGANDetector(checkpoint=tmp_path, n_estimators=2, **SMALL).fit(table)
+    again = EBGANDetector(checkpoint=tmp_path, n_estimators=2, **SMALL).fit(table)
+    np.testing.assert_array_equal(again.energy(table), detector.energy(table))
+    assert again.history_ == detector.history_
+
+
+def test_checkpoint_without_a_seed_keeps_its_own(table, tmp_path):
+    first = EBGANDetector(checkpoint=tmp_path, **SMALL | {"random_state": None}).fit(table)
+    again = EBGANDetector(checkpoint=tmp_path, **SMALL | {"random_state": None}).fit(table)
+    np.testing.assert_array_equal(again.energy(table), first.energy(table))
+
+
+def test_interrupted_fit_is_usable_and_says_so(table):
+    class Interrupt(Callback):
+        def on_step_end(self, run):
+            if run.epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.warns(EBGANWarning, match="interrupted; the state after epoch 2 of 3"):
+        detector = EBGANDetector(callbacks=[Interrupt()], **SMALL).fit(table)
+    assert detector.n_iter_ == 2
+    assert np.isfinite(detector.offset_)
+    assert set(detector.predict(table)) == {-1, 1}
+
+
+# --- company --------------------------------------------------------------------------------
+
+
+def test_pickled_and_copied_detectors_score_alike_and_can_go_on(fitted, table):
+    for twin in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):  # noqa: S301
+        np.testing.assert_array_equal(twin.score_samples(table), fitted.score_samples(table))
+        twin.partial_fit(table[:50])
+    assert fitted.n_iter_ == 3
+
+
+def test_pipeline_and_grid_search_work(table):
+    pipeline = make_pipeline(StandardScaler(), EBGANDetector(**SMALL))
+    assert set(pipeline.fit(table).predict(table)) == {-1, 1}
+    search = GridSearchCV(
+        EBGANDetector(**SMALL),
+        {"code_dim": [1, 2]},
+        scoring=lambda estimator, x: estimator.score_samples(x).mean(),
+        cv=2,
+    )
+    assert search.fit(table).best_params_["code_dim"] in (1, 2)
+
+
+def test_fit_is_silent_by_default_and_shows_a_bar_when_asked(table, capfd):
+    EBGANDetector(**SMALL).fit(table)
+    assert capfd.readouterr() == ("", "")
+    EBGANDetector(verbose=1, **SMALL).fit(table)
+    assert "fit 1/1" in capfd.readouterr().err
+
+
+def test_mixed_precision_trains_and_scores_in_float32(table, fitted):
+    mixed = EBGANDetector(precision="bf16-mixed", **SMALL).fit(table)
+    assert all(p.dtype == torch.float32 for p in mixed.model_.parameters())
+    assert np.corrcoef(mixed.energy(table), fitted.energy(table))[0, 1] > 0.8
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_gpu_and_cpu_score_alike(images):
+    on_gpu = EBGANDetector(device="cuda", max_epochs=2, random_state=0).fit(images)
+    energy = on_gpu.energy(images)
+    on_cpu = pickle.loads(pickle.dumps(on_gpu)).set_params(device="cpu")  # noqa: S301
+    np.testing.assert_allclose(on_cpu.energy(images), energy, rtol=1e-3)
