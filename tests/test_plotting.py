@@ -34,8 +34,10 @@ from ebgan_detect.plotting import (
     TrainingHistoryDisplay,
 )
 
-DIGITS = load_digits().images[:300]
+DIGITS = load_digits().images[:200]
 NAMES = ["speed", "load"]
+# A given margin spares the pilot training.
+SMALL = {"hidden_sizes": (16,), "margin": 0.3, "random_state": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,7 @@ def ring():
 
 @pytest.fixture(scope="module")
 def digits_detector():
-    return EBGANDetector(max_epochs=3, n_estimators=2, random_state=0).fit(DIGITS)
+    return EBGANDetector(**SMALL, max_epochs=3, n_estimators=2).fit(DIGITS)
 
 
 @pytest.fixture(scope="module")
@@ -67,17 +69,17 @@ def colour_images():
 
 @pytest.fixture(scope="module")
 def colour_detector(colour_images):
-    return EBGANDetector(max_epochs=1, random_state=0).fit(colour_images)
+    return EBGANDetector(**SMALL, max_epochs=1).fit(colour_images)
 
 
 @pytest.fixture(scope="module")
 def ring_detector(ring):
-    return EBGANDetector(max_epochs=40, random_state=0).fit(ring)
+    return EBGANDetector(**SMALL, max_epochs=20).fit(ring)
 
 
 @pytest.fixture(scope="module")
 def plain_detector(ring):
-    return EBGANDetector(max_epochs=3, adversarial=False, random_state=0).fit(ring)
+    return EBGANDetector(**SMALL, max_epochs=3, adversarial=False).fit(ring)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def wide_table():
 
 @pytest.fixture(scope="module")
 def wide_detector(wide_table):
-    return EBGANDetector(max_epochs=2, random_state=0).fit(wide_table)
+    return EBGANDetector(**SMALL, max_epochs=2).fit(wide_table)
 
 
 def lines_of(axis):
@@ -394,7 +396,7 @@ def test_grid_draws_colours_on_white(colour_detector):
 def test_grid_refuses_tables_and_detectors_without_generator(ring_detector):
     with pytest.raises(InvalidParameterError, match=r"images, .* got one fitted .* \(2,\)"):
         SampleGridDisplay.from_estimator(ring_detector)
-    plain = EBGANDetector(max_epochs=1, adversarial=False, random_state=0).fit(DIGITS[:60])
+    plain = EBGANDetector(**SMALL, max_epochs=1, adversarial=False).fit(DIGITS[:60])
     with pytest.raises(InvalidParameterError, match="needs a game with a generator"):
         SampleGridDisplay.from_estimator(plain)
 
@@ -423,7 +425,7 @@ def test_surface_draws_energies_points_and_threshold(ring, ring_detector):
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
 def test_surface_keeps_the_names_of_a_frame(frame, ring):
     table = frame(dict(zip(NAMES, ring.T, strict=True)))
-    detector = EBGANDetector(max_epochs=1, adversarial=False, random_state=0).fit(table)
+    detector = EBGANDetector(**SMALL, max_epochs=1, adversarial=False).fit(table)
     display = EnergySurfaceDisplay.from_estimator(detector, table, grid_resolution=4)
     assert [display.ax_.get_xlabel(), display.ax_.get_ylabel()] == NAMES
 

@@ -1,0 +1,17 @@
+"""Displays in scikit-learn's manner: `from_estimator` computes and draws, `plot` draws again.
+
+matplotlib is imported when something is drawn, not before.
+"""
+
+from ebgan_detect.plotting.histogram import EnergyHistogramDisplay
+from ebgan_detect.plotting.history import TrainingHistoryDisplay
+from ebgan_detect.plotting.images import EnergyMapDisplay, SampleGridDisplay
+from ebgan_detect.plotting.surface import EnergySurfaceDisplay
+
+__all__ = [
+    "EnergyHistogramDisplay",
+    "EnergyMapDisplay",
+    "EnergySurfaceDisplay",
+    "SampleGridDisplay",
+    "TrainingHistoryDisplay",
+]

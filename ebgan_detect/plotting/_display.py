@@ -1,0 +1,149 @@
+"""What all displays share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from ebgan_detect.errors import InvalidInputError, InvalidParameterError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+
+# Okabe and Ito's palette, told apart with any colour vision.
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ENERGY = "energy [scaled unit²]"
+MAX_ROWS = 16
+"""Rows that one figure can explain."""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Display(ABC):
+    """Data to draw; drawing leaves `figure_` and `ax_`."""
+
+    figure_: Figure = field(init=False)
+    ax_: Any = field(init=False)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw what the display holds.
+
+        Parameters
+        ----------
+        ax : Axes or array-like of Axes, default=None
+            Where to draw, one for each panel; None makes a figure.
+
+        Returns
+        -------
+        Self
+            This display.
+
+        Raises
+        ------
+        InvalidInputError
+            If the data cannot be drawn.
+        InvalidParameterError
+            If `ax` has another length, or an option is out of its range.
+        MissingDependencyError
+            If matplotlib is not installed.
+        """
+        self._draw(ax)
+        return self
+
+    @abstractmethod
+    def _draw(self, ax: Any) -> None:
+        """Draw onto the caller's or new Axes."""
+
+    def _panels(
+        self, ax: Any, size: tuple[float, float], shape: tuple[int, int], n: int
+    ) -> NDArray[Any]:
+        """The caller's Axes, or the first `n` of a new grid."""
+        if ax is None:
+            _, grid = pyplot().subplots(*shape, figsize=size, layout="constrained", squeeze=False)
+            for spare in grid.flat[n:]:
+                spare.remove()
+            ax = grid.flat[:n]
+        axes: NDArray[Any] = np.asarray(ax, dtype=object).ravel()
+        if len(axes) != n:
+            raise InvalidParameterError(
+                f"ax must be None or hold one Axes for each of the {n} panels, got {len(axes)}"
+            )
+        self.figure_, self.ax_ = axes[0].figure, axes
+        return axes
+
+    def _panel(self, ax: Any, size: tuple[float, float]) -> Any:
+        """The caller's Axes, or the only one of a new figure."""
+        (self.ax_,) = self._panels(ax, size, (1, 1), 1)
+        return self.ax_
+
+
+def pyplot() -> Any:
+    """matplotlib.pyplot, or a clear error."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise MissingDependencyError(
+            "plotting needs matplotlib: pip install 'ebgan-detect[plot]'"
+        ) from error
+    return plt
+
+
+def require(estimator: Any, *names: str) -> None:
+    """Refuse what lacks a needed attribute, before any work."""
+    pyplot()
+    if hasattr(estimator, "fit"):  # a served model has no fit
+        check_is_fitted(estimator)
+    for name in names:
+        if not hasattr(estimator, name):
+            raise InvalidParameterError(
+                f"estimator must be a detector that has {name}, got {type(estimator).__name__}; "
+                "use EBGANDetector"
+            )
+
+
+def anomalies(y: Any, n: int) -> NDArray[np.bool_]:
+    """Labels of either kind as a mask of anomalies."""
+    labels = np.asarray(y)
+    if labels.shape != (n,):
+        raise InvalidInputError(
+            f"y must have shape ({n},), one label for each row of X, got {labels.shape}"
+        )
+    found = set(np.unique(labels).tolist())
+    is_anomaly: NDArray[np.bool_] = labels == (-1 if -1 in found else 1)
+    if not (
+        labels.dtype == bool
+        or (found <= {0, 1} and 0 in found)
+        or (found <= {-1, 1} and -1 in found)
+    ):
+        raise InvalidInputError(
+            "y must hold 0 (normal) and 1 (anomaly), or +1 (inlier) and -1 (outlier), got "
+            f"{sorted(found)[:5]}; where only one kind occurs give bool, True for anomalies"
+        )
+    return is_anomaly
+
+
+def pixels(images: NDArray[Any], limits: tuple[float, float]) -> Array:
+    """Images on [0, 1], of shape (n, h, w) if grey and (n, h, w, 3) if coloured."""
+    if images.ndim == 4 and images.shape[1] not in (1, 3):
+        raise InvalidInputError(
+            f"images must have 1 or 3 channels to be drawn, got {images.shape[1]}; the arrays "
+            "themselves come from reconstruct, energy_map and sample"
+        )
+    low, high = limits
+    scaled: Array = ((images.astype(float) - low) / ((high - low) or 1.0)).clip(0, 1)
+    if scaled.ndim == 3:
+        return scaled
+    return scaled[:, 0] if scaled.shape[1] == 1 else np.moveaxis(scaled, 1, -1)
+
+
+def finish(axis: Any, *, legend: bool = True) -> None:
+    """Common look: no box, and a plain legend."""
+    axis.spines[["top", "right"]].set_visible(False)
+    if legend:
+        axis.legend(frameon=False, fontsize="small")

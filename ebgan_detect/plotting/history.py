@@ -1,0 +1,128 @@
+"""Training history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from typing_extensions import override
+
+from ebgan_detect.parameters import check_parameters, flag
+from ebgan_detect.plotting._display import (
+    BLUE,
+    ENERGY,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    Array,
+    Display,
+    finish,
+    require,
+)
+
+PANELS = {
+    ENERGY: {
+        "energy_real": ("real", BLUE, "-"),
+        "energy_generated": ("generated", ORANGE, "-"),
+        "margin": ("margin", "black", ":"),
+    },
+    "loss [scaled unit²]": {
+        "loss_discriminator": ("discriminator", BLUE, "-"),
+        "loss_generator": ("generator", ORANGE, "-"),
+    },
+    "dimensionless": {
+        "pull_away": ("pulling-away term", GREEN, "-"),
+        "hinge_active": ("share of generated below margin", PURPLE, "-"),
+    },
+}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TrainingHistoryDisplay(Display):
+    """How a training went, epoch by epoch; one line for each member.
+
+    Attributes
+    ----------
+    history : dict of str to sequence of float
+        `history_` of a detector: columns of equal length, an entry for each member and epoch.
+    log_scale : bool, default=True
+        Whether energies and losses are on logarithmic axes.
+    ax_ : ndarray of Axes
+        Panels: energies and margin; losses; pulling-away term and share of generated rows
+        below the margin. A panel without its columns, as without adversary, is left out.
+    figure_ : Figure
+        Where they are.
+    """
+
+    history: Mapping[str, Sequence[float]]
+    log_scale: bool = True
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Any = None, **options: Any) -> Self:
+        """Draw the training of a fitted detector.
+
+        Parameters
+        ----------
+        estimator : EBGANDetector
+            Fitted detector.
+        ax : array-like of Axes, default=None
+            As in `plot`.
+        **options : dict
+            `log_scale`.
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+            The drawn display.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `estimator` keeps no history, or as in `plot`.
+        sklearn.exceptions.NotFittedError
+            If the detector is not fitted.
+        """
+        require(estimator, "history_")
+        return cls(history=estimator.history_, **options).plot(ax)
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        check_parameters({"log_scale": self.log_scale}, {"log_scale": flag()})
+        columns = {name: np.asarray(values, float) for name, values in self.history.items()}
+        panels = {
+            ylabel: {name: style for name, style in lines.items() if name in columns}
+            for ylabel, lines in PANELS.items()
+            if not columns.keys().isdisjoint(lines)
+        }
+        n = len(panels)
+        axes = self._panels(ax, (3.6 * n, 3.0), (1, n), n)
+        for axis, (ylabel, lines) in zip(axes, panels.items(), strict=True):
+            for name, (label, color, linestyle) in lines.items():
+                style = {"color": color, "linestyle": linestyle, "label": label}
+                draw_members(axis, columns, name, style)
+            axis.set(xlabel="epoch", ylabel=ylabel)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            if ylabel == "dimensionless":
+                axis.set_ylim(-0.03, 1.03)
+            elif self.log_scale:
+                axis.set_yscale("log")
+            finish(axis)
+
+
+def draw_members(axis: Any, columns: Mapping[str, Array], name: str, style: dict[str, str]) -> None:
+    """One column of a history as a line for each member, only the first one in the legend."""
+    members = np.unique(columns["member"])
+    for member in members:
+        own = columns["member"] == member
+        lone = np.count_nonzero(own) == 1
+        alpha = 1.0 if len(members) == 1 else 0.6
+        axis.plot(
+            columns["epoch"][own],
+            columns[name][own],
+            marker="o" if lone else "",
+            alpha=alpha,
+            **style,
+        )
+        style = style | {"label": ""}
