@@ -144,7 +144,7 @@ class Rows:
         Returns
         -------
         low, high : float
-            Smallest and largest value; for integers the range is not read: (-inf, inf).
+            Smallest and largest value; nan for integers, which are not read.
 
         Raises
         ------
@@ -155,7 +155,7 @@ class Rows:
         start = 0
         for chunk in self.arrays(size):
             if chunk.dtype.kind != "f":
-                return -np.inf, np.inf
+                return np.nan, np.nan
             least, largest = chunk.min(), chunk.max()
             if not (np.isfinite(least) and np.isfinite(largest)):
                 bad = np.flatnonzero(~np.isfinite(chunk.reshape(len(chunk), -1)).all(axis=1))

@@ -404,7 +404,7 @@ def test_as_rows_of_sparse_input_raises(kind):
 def test_check_finite_names_the_first_bad_row(bad, dtype, size):
     x = np.zeros((10, 2, 3), dtype=dtype)
     x[7, 1, 0] = x[9, 0, 0] = bad
-    with pytest.raises(InvalidInputError, match="NaN or infinity.*first in row 7;"):
+    with pytest.raises(InvalidInputError, match=r"NaN or infinity.*first in row 7;"):
         as_rows(x).check_finite(size)
 
 
@@ -413,6 +413,11 @@ def test_check_finite_returns_the_range():
     for size in (1, 2, 5):
         assert as_rows(x).check_finite(size) == (-4.0, 8.0)
         assert as_rows(torch.from_numpy(x)).check_finite(size) == (-4.0, 8.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+def test_check_finite_of_integers_knows_no_range(dtype):
+    assert np.isnan(as_rows(np.eye(3).astype(dtype)).check_finite(2)).all()
 
 
 def test_check_finite_does_not_overflow_in_half_precision():

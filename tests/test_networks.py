@@ -197,10 +197,13 @@ def test_networks_every_parameter_gets_a_gradient(make, shape, rng):
     weights = torch.randn((8, *shape), generator=rng)
     rebuilt = networks.decoder(networks.encoder(x))
     ((rebuilt + networks.generator(latents)) * weights).sum().backward()
-    for name, part in parts(networks).items():
-        for parameter_name, parameter in part.named_parameters():
-            assert parameter.grad is not None, f"{name}.{parameter_name}"
-            assert parameter.grad.abs().max() > 0, f"{name}.{parameter_name}"
+    largest = {
+        f"{part_name}.{name}": float(parameter.grad.abs().max())
+        for part_name, part in parts(networks).items()
+        for name, parameter in part.named_parameters()
+    }
+    # A bias that a normalisation cancels would get rounding noise only.
+    assert min(largest.values()) > 1e-4 * max(largest.values()), largest
 
 
 # --- initialisation ---------------------------------------------------------------------------

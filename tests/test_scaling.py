@@ -212,6 +212,7 @@ def test_scaler_buffers_are_float64_and_in_the_state_dict():
         ((0, 1), (0.03, 0.04), False),
         ((0, 0), (0, 255), False),  # nothing was learned about the range
         ((0, 255), (0, 0), False),  # black pictures
+        ((0, 255), ("nan", "nan"), False),  # integers, whose range is not read
     ],
 )
 def test_contradicts_tells_another_scale_from_other_values(fitted, new, expected):

@@ -294,9 +294,8 @@ class BaseDetector(ScoringDetector):
         if not _is_auto(self.max_epochs):
             epochs: int = self.max_epochs
             return epochs
-        steps = n_training // min(self.batch_size, n_training)
-        updates: int = self.settings_["max_updates"]
-        return max(1, round(updates / steps))
+        batch_size, updates = int(self.batch_size), int(self.settings_["max_updates"])
+        return max(1, round(updates / (n_training // min(batch_size, n_training))))
 
     def _checkpoint_path(self, k: int) -> Path:
         """File of one member's state."""

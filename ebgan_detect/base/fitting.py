@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,13 +16,14 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ebgan_detect.data import Rows, TrainingRows
+from ebgan_detect.errors import EBGANWarning
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
 from ebgan_detect.training import SCHEDULES, Checkpoint, ProgressBar, Trainer, TrainingRun
 
 __all__ = ["CalibrationRows", "MemberPlan", "pilot_energy", "separation", "train_members"]
 
-PILOT_UPDATES = 200
+PILOT_UPDATES = 300
 PILOT_ROWS = 2048
 KEPT_BYTES = 2**26
 """Calibration rows kept for later calls of `partial_fit`, which have to score them anew."""
@@ -92,24 +94,34 @@ def train_members(
     for k in range(n_members):
         checkpoint = checkpoints(k)
         bars = [ProgressBar(f"fit {k + 1}/{n_members}")] if verbose else []
-        own = replace(
-            trainer,
-            seed=seeds(k),
-            checkpoint=checkpoint,
-            callbacks=[*trainer.callbacks, *bars],
-        )
-        if k == len(model.members):
-            state = checkpoint.read() if checkpoint is not None else None
-            resumed = {} if state is None else state.objective_tensors()
-            pilot = partial(pilot_energy, rows=rows, trainer=own)
-            bounded = model.scaler.bounded
-            plan = MemberPlan(model.network_shape, bounded, own.seed, resumed, pilot)
-            objective = make_objective(plan)
+        callbacks = [*trainer.callbacks, *bars]
+        own = replace(trainer, seed=seeds(k), checkpoint=checkpoint, callbacks=callbacks)
+        try:
+            if k < len(model.members):
+                objective = model.games()[k]
+            else:
+                state = checkpoint.read() if checkpoint is not None else None
+                plan = MemberPlan(
+                    model.network_shape,
+                    model.scaler.bounded,
+                    own.seed,
+                    {} if state is None else state.objective_tensors(),
+                    partial(pilot_energy, rows=rows, trainer=own),
+                )
+                objective = make_objective(plan)
             runs.append(own.fit(objective, rows))
+        except KeyboardInterrupt:
+            if not runs:
+                raise
+            warnings.warn(
+                f"training was interrupted; the {k} of {n_members} members that are trained are "
+                "kept and can be used",
+                EBGANWarning,
+                stacklevel=2,
+            )
+            break
+        if k == len(model.members):
             model.members.append(objective)
-        else:
-            member: Any = model.members[k]
-            runs.append(own.fit(member, rows))
         if runs[-1].interrupted:
             break
     return runs
@@ -143,6 +155,7 @@ def pilot_energy(objective: Objective, *, rows: TrainingRows, trainer: Trainer) 
         criterion=None,
         callbacks=(),
         checkpoint=None,
+        passes_interrupt=True,
     )
     brief.fit(objective, rows)
     sample = torch.linspace(0, n - 1, min(n, PILOT_ROWS), device=trainer.device).long()

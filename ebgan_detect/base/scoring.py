@@ -165,7 +165,10 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
 
     def _validate(self, X: Any, *, reset: bool) -> Rows:
         """Check input once, at the public edge."""
-        _check_feature_names(self, X, reset=reset)
+        try:
+            _check_feature_names(self, X, reset=reset)
+        except ValueError as error:
+            raise InvalidInputError(str(error)) from error
         rows = as_rows(X)
         shape = rows.shape[1:]
         if reset:

@@ -38,7 +38,8 @@ def npy_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator[D
 def npz_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator[DataRows]:
     """Rows of one array of an archive."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because numpy leaves its own file open when the archive is damaged.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             keys = list(archive)
             if options.key not in keys and (options.key is not None or len(keys) != 1):
                 raise InvalidInputError(

@@ -194,7 +194,8 @@ class EBGANObjective(AutoEncoderObjective):
                 "the game never started: generated energy stayed above the margin "
                 f"({margin:.3g}) and taught the discriminator nothing; raise margin"
             )
-        if real >= 0.9 * margin:
+        # With denoising, real energy counts the noise too and may well exceed the margin.
+        if real >= 0.9 * margin and not self.noise:
             return (
                 f"the discriminator gave up: real energy {real:.3g} reached the margin "
                 f"{margin:.3g}, so that nothing separates real from generated rows; lower "
@@ -205,7 +206,7 @@ class EBGANObjective(AutoEncoderObjective):
                 "the generator collapsed to one direction of the code (pulling-away term "
                 f"{history['pull_away'][-1]:.2f}); raise pull_away_weight"
             )
-        if generated < real:
+        if generated < real and not self.noise:
             return (
                 f"generated energy {generated:.3g} fell below real energy {real:.3g}: the "
                 "discriminator no longer tells them apart; lower learning_rate"

@@ -93,6 +93,8 @@ class Trainer:
         Where to keep the state after every epoch, and to resume from.
     max_steps_per_epoch : int, optional
         End an epoch after so many updates.
+    passes_interrupt : bool
+        Whether Ctrl-C is passed on rather than ending training with the last full epoch.
     """
 
     max_epochs: int
@@ -107,6 +109,7 @@ class Trainer:
     callbacks: Sequence[Callback] = ()
     checkpoint: Checkpoint | None = None
     max_steps_per_epoch: int | None = None
+    passes_interrupt: bool = False
 
     def fit(self, objective: Objective, rows: TrainingRows) -> TrainingRun:
         """Train a game, from its checkpoint on where there is one.
@@ -178,7 +181,7 @@ class _Loop:
                     self.trainer.checkpoint.write(state)
                 self.call("on_epoch_end")
         except KeyboardInterrupt:
-            if state is None:
+            if state is None or self.trainer.passes_interrupt:
                 raise
             self.put_back(state)
             self.run.interrupted = True

@@ -1,0 +1,5 @@
+"""``python -m ebgan_detect.cli``."""
+
+from ebgan_detect.cli import main
+
+main()
