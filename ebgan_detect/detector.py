@@ -297,7 +297,7 @@ class EBGANDetector(BaseDetector):
                 "latent_dim": 32,
                 "noise": 0.0,
                 "hinge_weight": 1.0,
-                "margin_multiple": 5.0,
+                "margin_multiple": 4.0,
                 "max_updates": 1500,
             }
         return common | {

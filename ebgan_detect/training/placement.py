@@ -42,7 +42,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         torch.empty(0, dtype=torch.float64, device=resolved)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise InvalidParameterError(
-            f"device must be 'auto' or a device that this torch can use in float64, got {device!r}; "
+            f"device must be 'auto' or one that this torch can use in float64, got {device!r}; "
             "device='auto' falls back to the CPU"
         ) from error
     return resolved
