@@ -11,6 +11,5 @@ __all__ = [
     "build_networks",
     "conv_networks",
     "default_channels",
-    "initialize_",
     "mlp_networks",
 ]

@@ -68,8 +68,6 @@ def mlp_networks(
         )
         for width in (code_dim, latent_dim)
     )
-    for network in (encoder, decoder, generator):
-        initialize_(network, negative_slope=NEGATIVE_SLOPE)
     return Networks(encoder, decoder, generator)
 
 
