@@ -2,7 +2,6 @@
 
 from .architecture import Factory, Networks, build_networks
 from .conv import conv_networks, default_channels
-from .initialization import initialize_
 from .mlp import mlp_networks
 
 __all__ = [

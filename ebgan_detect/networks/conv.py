@@ -11,7 +11,6 @@ from torch import nn
 from ebgan_detect.errors import InvalidParameterError
 
 from .architecture import Networks
-from .initialization import initialize_
 
 __all__ = ["conv_networks", "default_channels"]
 

@@ -9,7 +9,6 @@ from itertools import pairwise
 from torch import nn
 
 from .architecture import Networks
-from .initialization import initialize_
 
 __all__ = ["mlp_networks"]
 
