@@ -27,6 +27,7 @@ __all__ = [
 RESIDENT_BYTES = 4 * 2**30
 """Training rows up to this size live in a CPU's memory; a GPU takes half of what is free."""
 
+NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 Transform = Callable[[Tensor], Tensor]
 
 
@@ -109,7 +110,12 @@ class Rows:
             Consecutive chunks.
         """
         for chunk in self.chunks(size, rows):
-            yield chunk.detach().cpu().numpy() if isinstance(chunk, Tensor) else chunk
+            if isinstance(chunk, Tensor):
+                chunk = chunk.cpu()
+                known = not chunk.is_floating_point() or chunk.dtype in NUMPY_FLOATS
+                yield (chunk if known else chunk.float()).numpy()
+            else:
+                yield chunk
 
     def tensors(
         self, size: int, device: torch.device, rows: NDArray[np.intp] | None = None
@@ -215,14 +221,14 @@ def as_rows(x: Any) -> Rows:
         If the input is empty, not numeric, complex, sparse or of another rank.
     """
     if isinstance(x, torch.utils.data.Dataset):
-        if not (hasattr(x, "__len__") and hasattr(x, "__getitem__")):
+        if isinstance(x, torch.utils.data.IterableDataset) or not hasattr(x, "__len__"):
             raise InvalidInputError(
                 "X must be a Dataset with a length and numbered items, got "
                 f"{type(x).__name__}; collect an iterable one into an array first"
             )
         rows: Rows = _DatasetRows(x)
     elif isinstance(x, Tensor) and not x.is_complex() and x.layout == torch.strided:
-        rows = Rows(x.detach())
+        rows = Rows(x.detach().resolve_neg())
     else:
         rows = Rows(_as_array(x))
     _check_shape(rows.shape)
@@ -239,7 +245,7 @@ def _as_array(x: Any) -> NDArray[Any]:
         array = check_array(
             x, dtype="numeric", ensure_all_finite=False, allow_nd=True, ensure_min_features=0
         )
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InvalidInputError(str(error)) from error
     if array.dtype.kind not in "buif":
         raise InvalidInputError(
@@ -305,7 +311,9 @@ def to_tensor(chunk: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
         return chunk.to(device)
     if chunk.dtype.kind == "f" and chunk.dtype.itemsize not in (2, 4, 8):
         chunk = chunk.astype(np.float64)
-    elif not chunk.dtype.isnative or any(stride < 0 for stride in chunk.strides):
+    elif not chunk.dtype.isnative or any(
+        stride < 0 or stride % chunk.itemsize for stride in chunk.strides
+    ):
         chunk = chunk.astype(chunk.dtype.newbyteorder("="), order="C")
     elif not chunk.flags.writeable:
         chunk = chunk.copy()

@@ -24,6 +24,14 @@ from .errors import ModelFileError
 __all__ = ["read_sealed", "write_atomically", "write_sealed"]
 
 _NO_DIGEST = "0" * 64
+UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    SafetensorError,
+)
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -80,7 +88,8 @@ def write_sealed(
     TypeError
         If the header holds something that JSON cannot.
     """
-    metadata = {"header": json.dumps(header), "sha256": _NO_DIGEST}
+    # One entry, the digest first in it: the first such run of zeros is the digest's place.
+    metadata = {"sealed": json.dumps({"sha256": _NO_DIGEST, "header": header})}
     independent = {
         name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()
     }
@@ -114,12 +123,12 @@ def read_sealed(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[s
     content = Path(path).read_bytes()
     try:
         size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
-        digest, header = metadata["sha256"], json.loads(metadata["header"])
+        sealed = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["sealed"])
+        digest, header = sealed["sha256"], sealed["header"]
         blank = content.replace(digest.encode(), _NO_DIGEST.encode(), 1)
         intact = hashlib.sha256(blank).hexdigest() == digest
         tensors = safetensors.torch.load(content) if intact else {}
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise ModelFileError(
             f"{path} is not a model file of ebgan-detect, or it is truncated; "
             "write it again with save"

@@ -161,7 +161,8 @@ def contamination_offset(scores: ArrayLike, contamination: float) -> float:
 
 def _rank(n: int, false_alarm_rate: float) -> int:
     """Rank of the conformal threshold among n energies, guarded against rounding upwards."""
-    return math.ceil((n + 1) * (1 - false_alarm_rate) - 1e-9 * (n + 1))
+    rounding = 4 * float(np.finfo(np.float64).eps) * (n + 1)
+    return math.ceil((n + 1) * (1 - false_alarm_rate) - rounding)
 
 
 def _check_rate(false_alarm_rate: float) -> None:
@@ -173,8 +174,9 @@ def _check_rate(false_alarm_rate: float) -> None:
 
 
 def _ordered(values: ArrayLike) -> NDArray[np.float64]:
-    """Sort values, refusing none and nan."""
+    """Sort values, refusing none and nan; infinite ones become the largest finite number."""
     ordered = np.sort(np.asarray(values, dtype=np.float64), axis=None)
     if ordered.size == 0 or np.isnan(ordered[-1]):
-        raise InvalidInputError("energies must hold at least one value and no nan")
-    return ordered
+        raise InvalidInputError("energies or scores must hold at least one value and no nan")
+    largest = np.finfo(np.float64).max
+    return ordered.clip(-largest, largest)

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +12,6 @@ from ebgan_detect.networks import (
     build_networks,
     conv_networks,
     default_channels,
-    initialize_,
     mlp_networks,
 )
 
@@ -209,34 +207,26 @@ def test_networks_every_parameter_gets_a_gradient(make, shape, rng):
 # --- initialisation ---------------------------------------------------------------------------
 
 
-def stated_std(layer, negative_slope):
-    """The documented formula, with the inputs that meet in one output counted by hand."""
-    if isinstance(layer, nn.Linear):
-        fan_in = layer.weight.shape[1]
-    elif isinstance(layer, nn.ConvTranspose2d):
-        # A 4x4 kernel at stride 2: each output pixel meets 2x2 of its 16 taps.
-        assert layer.kernel_size == (4, 4)
-        assert layer.stride == (2, 2)
-        fan_in = layer.weight.shape[0] * 4
-    else:
-        fan_in = layer.weight.shape[1] * layer.kernel_size[0] * layer.kernel_size[1]
-    return math.sqrt(2 / ((1 + negative_slope**2) * fan_in))
+def bound(layer):
+    """Half-width of the uniform distribution that torch documents for a layer's weights."""
+    inputs = layer.weight[0].numel()
+    return 1 / math.sqrt(inputs)
 
 
-def check_initialised(network, negative_slope):
+def check_initialised(network):
+    """Every weighted layer is drawn from its distribution, every normalisation the identity."""
     n_layers = 0
     for name, layer in network.named_modules():
         if isinstance(layer, WEIGHTED):
-            n = layer.weight.numel()
-            expected = stated_std(layer, negative_slope)
-            # The standard deviation of n normal draws has error std / sqrt(2 n), the mean
-            # std / sqrt(n).
-            assert layer.weight.std().item() == pytest.approx(expected, rel=5 / math.sqrt(2 * n)), (
-                name
-            )
-            assert abs(layer.weight.mean().item()) < 5 * expected / math.sqrt(n), name
+            n, expected = layer.weight.numel(), bound(layer)
+            assert layer.weight.abs().max() <= expected, name
+            # The relative error of a uniform sample's deviation is below 0.5 / sqrt(n).
+            assert layer.weight.std().item() == pytest.approx(
+                expected / math.sqrt(3), rel=5 * 0.5 / math.sqrt(n) + 0.01
+            ), name
             if layer.bias is not None:
-                assert (layer.bias == 0).all(), name
+                assert layer.bias.abs().max() <= expected, name
+                assert layer.bias.abs().min() > 0, name
             n_layers += 1
         elif isinstance(layer, NORMALISING):
             assert (layer.weight == 1).all()
@@ -251,80 +241,26 @@ def check_initialised(network, negative_slope):
 
 def test_initialisation_reaches_every_layer_of_conv_networks():
     networks = make_conv((3, 32, 32), hidden_sizes=(16, 24, 32), code_dim=20, latent_dim=30)
-    assert check_initialised(networks.encoder, 0.2) == 4
-    assert check_initialised(networks.decoder, 0.2) == 4
-    # The generator has rectifiers, and three normalisations.
-    assert check_initialised(networks.generator, 0.0) == 7
+    assert check_initialised(networks.encoder) == 4
+    assert check_initialised(networks.decoder) == 4
+    # The generator has three normalisations more.
+    assert check_initialised(networks.generator) == 7
 
 
 def test_initialisation_reaches_every_layer_of_mlp_networks():
     networks = make_mlp((40,), hidden_sizes=(64, 32), code_dim=16, latent_dim=24)
     for network in parts(networks).values():
-        assert check_initialised(network, 0.2) == 3
+        assert check_initialised(network) == 3
 
 
-@pytest.mark.usefixtures("seeded_global_generator")
-def test_initialisation_overwrites_whatever_was_there():
-    network = nn.Sequential(
-        nn.Linear(10, 12),
-        nn.BatchNorm1d(12),
-        nn.Sequential(nn.Unflatten(1, (3, 2, 2)), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)),
-        nn.ConvTranspose2d(4, 5, 4, 2, 1, bias=False),
-    )
-    with torch.no_grad():
-        for tensor in (*network.parameters(), *network.buffers()):
-            tensor.fill_(torch.nan if tensor.is_floating_point() else 7)
-        initialize_(network, negative_slope=0.1)
-    assert check_initialised(network, 0.1) == 5
+def test_generator_has_twice_the_decoders_channels():
+    networks = make_conv((1, 28, 28), hidden_sizes=(8, 16), code_dim=4, latent_dim=5)
 
+    def channels(network):
+        return [m.in_channels for m in network if isinstance(m, nn.ConvTranspose2d)]
 
-@pytest.mark.parametrize(
-    "layer", [nn.Embedding(3, 4), nn.PReLU(), nn.LayerNorm(4), nn.Conv1d(1, 1, 1)]
-)
-def test_initialisation_of_unknown_layer_raises(layer):
-    network = nn.Sequential(nn.Sequential(layer))
-    with pytest.raises(TypeError, match=rf"layer 0\.0 of type {type(layer).__name__}"):
-        initialize_(network, negative_slope=0.2)
-
-
-@pytest.mark.usefixtures("seeded_global_generator")
-def test_initialisation_keeps_the_signals_variance_through_depth(rng):
-    def variances(network, x, keep):
-        found = []
-        for layer in network:
-            x = layer(x)
-            if isinstance(layer, WEIGHTED):
-                found.append(keep(x).square().mean().item())
-        return np.array(found)
-
-    slope = 0.2
-    dense = nn.Sequential(
-        *(layer for _ in range(12) for layer in (nn.Linear(256, 256), nn.LeakyReLU(slope)))
-    )
-    shrink = nn.Sequential(
-        *(layer for _ in range(3) for layer in (nn.Conv2d(64, 64, 4, 2), nn.LeakyReLU(slope)))
-    )
-    grow = nn.Sequential(
-        *(
-            layer
-            for _ in range(4)
-            for layer in (nn.ConvTranspose2d(64, 64, 4, 2, 1), nn.LeakyReLU(slope))
-        )
-    )
-    with torch.no_grad():
-        for network in (dense, shrink, grow):
-            initialize_(network, negative_slope=slope)
-        signals = [
-            variances(dense, torch.randn(256, 256, generator=rng), lambda x: x),
-            variances(shrink, torch.randn(16, 64, 64, 64, generator=rng), lambda x: x),
-            # The border of a padded transposed convolution meets fewer inputs.
-            variances(
-                grow, torch.randn(16, 64, 4, 4, generator=rng), lambda x: x[:, :, 1:-1, 1:-1]
-            ),
-        ]
-    gain = 2 / (1 + slope**2)  # the first layer sees no activation before it
-    for found in signals:
-        np.testing.assert_allclose(found / gain, 1, atol=0.4)
+    assert channels(networks.decoder) == [16, 8]
+    assert channels(networks.generator) == [32, 16]
 
 
 # --- seeds and factories ----------------------------------------------------------------------
@@ -413,7 +349,6 @@ class TwoOutputs(nn.Module):
         return x, x
 
 
-@pytest.mark.xfail(reason="the shape check lets TypeError and AttributeError through")
 @pytest.mark.parametrize(
     "made",
     [
@@ -427,7 +362,6 @@ def test_build_networks_factory_of_several_outputs_raises(made):
         build_networks(lambda s: made, (4,), latent_dim=3, seed=0)
 
 
-@pytest.mark.xfail(reason="lazy layers draw their weights in the shape check, unseeded")
 def test_build_networks_lazy_layers_are_seeded():
     def factory(shape):
         return nn.LazyLinear(2), nn.LazyLinear(4), nn.LazyLinear(4)

@@ -66,6 +66,13 @@ def build_networks(
         # A user's factory draws its weights from the global generator, which is restored here.
         torch.random.manual_seed(seed)
         made = factory(input_shape)
+        networks = _as_networks(made)
+        _check_shapes(networks, input_shape, latent_dim)
+    return networks
+
+
+def _as_networks(made: object) -> Networks:
+    """Three modules from whatever a factory returned."""
     parts = (made.encoder, made.decoder, made.generator) if isinstance(made, Networks) else made
     if (
         not isinstance(parts, tuple)
@@ -76,9 +83,7 @@ def build_networks(
             "architecture must be a factory that returns three modules (encoder, decoder, "
             f"generator), got {made!r}"
         )
-    networks = Networks(*parts)
-    _check_shapes(networks, input_shape, latent_dim)
-    return networks
+    return Networks(*parts)
 
 
 def _check_shapes(networks: Networks, input_shape: tuple[int, ...], latent_dim: int) -> None:
@@ -86,20 +91,21 @@ def _check_shapes(networks: Networks, input_shape: tuple[int, ...], latent_dim: 
     expected = (2, *input_shape)
     modules = nn.ModuleList([networks.encoder, networks.decoder, networks.generator]).eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad():
             outputs = {
                 "decoder": networks.decoder(networks.encoder(torch.zeros(expected))),
                 "generator": networks.generator(torch.zeros(2, latent_dim)),
             }
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise InvalidParameterError(
             f"architecture does not fit rows of shape {input_shape} and latent_dim={latent_dim}: "
             f"{error}"
         ) from error
     modules.train()
     for name, output in outputs.items():
-        if tuple(output.shape) != expected:
+        got = tuple(getattr(output, "shape", ())) or type(output).__name__
+        if got != expected:
             raise InvalidParameterError(
                 f"{name} must return shape (n, {', '.join(map(str, input_shape))}), "
-                f"got {tuple(output.shape)} for n = 2"
+                f"got {got} for n = 2"
             )

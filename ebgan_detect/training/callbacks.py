@@ -46,7 +46,7 @@ class Callback:
         """
 
     def on_train_end(self, run: TrainingRun) -> None:
-        """After the last epoch, when the state to keep is in place.
+        """After the last epoch, when the state to keep is in place; also when training fails.
 
         Parameters
         ----------

@@ -164,7 +164,6 @@ class _Loop:
         self.average: list[Tensor] = []
         if trainer.average_decay:
             self.average = [p.detach().clone() for p in self.parameters]
-            self.update_average = get_ema_multi_avg_fn(trainer.average_decay)
         self.best: float | None = None
         self.best_tensors: dict[str, Tensor] = {}
 
@@ -182,6 +181,7 @@ class _Loop:
                 self.call("on_epoch_end")
         except KeyboardInterrupt:
             if state is None or self.trainer.passes_interrupt:
+                self.call("on_train_end")
                 raise
             self.put_back(state)
             self.run.interrupted = True
@@ -191,6 +191,9 @@ class _Loop:
                 EBGANWarning,
                 stacklevel=2,
             )
+        except BaseException:
+            self.call("on_train_end")
+            raise
         finally:
             self.objective.eval()
             for optimizer in self.objective.optimizers.values():
@@ -201,6 +204,14 @@ class _Loop:
 
     def train_epoch(self) -> None:
         """One pass over the rows; the host waits for the device only at its end."""
+        device = self.trainer.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            # Layers of a user's own, such as dropout, draw from the global generator.
+            torch.random.manual_seed(self.trainer.seed + self.run.epoch)
+            self.update_all()
+
+    def update_all(self) -> None:
+        """Every update of one epoch, then its record."""
         started = time.perf_counter()
         run, objective, batch_size = self.run, self.objective.train(), self.batch_size
         steps = run.steps_per_epoch
@@ -217,10 +228,15 @@ class _Loop:
             with autocast(self.trainer.device, self.trainer.precision):
                 log[step] = objective.update(batch, self.generators["noise"])
             if self.average:
-                self.update_average(self.average, self.parameters, step)
+                self.update_average(run.epoch * steps + step)
             self.call("on_step_end")
         run.epoch += 1
         self.record(log.cpu().numpy(), self.trainer.learning_rate * factor, started)
+
+    def update_average(self, n_updates: int) -> None:
+        """Move the running average; early on it forgets faster, lest it keep the first weights."""
+        decay = min(self.trainer.average_decay, (1 + n_updates) / (10 + n_updates))
+        get_ema_multi_avg_fn(decay)(self.average, self.parameters, n_updates)
 
     def record(self, log: np.ndarray, rate: float, started: float) -> None:
         """Check an epoch's metrics and append their means to the history."""
@@ -236,7 +252,7 @@ class _Loop:
         record = dict(zip(names, log.mean(axis=0, dtype=np.float64).tolist(), strict=True))
         record |= {"learning_rate": rate, "seconds": time.perf_counter() - started}
         if self.trainer.criterion is not None:
-            value = self.trainer.criterion(self.objective.eval())
+            value = float(np.nan_to_num(self.trainer.criterion(self.objective.eval()), nan=-np.inf))
             record["criterion"] = value
             if self.best is None or value > self.best:
                 self.best = value
