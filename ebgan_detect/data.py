@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 from torch import Tensor
 
-from .errors import InvalidInputError
+from ebgan_detect.errors import InvalidInputError
 
 __all__ = [
     "ResidentRows",
@@ -326,7 +326,18 @@ class TrainingRows(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, indices: Tensor) -> Tensor:
-        """Batch of the given rows, scaled, float32, on the device."""
+        """Batch of the given rows, scaled, float32, on the device.
+
+        Parameters
+        ----------
+        indices : Tensor of shape (n_batch,), int64
+            Row numbers.
+
+        Returns
+        -------
+        Tensor of shape (n_batch, ...), float32
+            The rows.
+        """
         ...
 
 

@@ -262,7 +262,13 @@ class EBGANDetector(BaseDetector):
 
     @property
     def margin_(self) -> float:
-        """Margin in force at the end of training; nan without an adversary."""
+        """Margin in force at the end of training.
+
+        Returns
+        -------
+        float
+            Mean over the members [scaled input unit ** 2]; nan without an adversary.
+        """
         check_is_fitted(self, "model_")
         margins = [float(m.margin) for m in self.model_.members if isinstance(m, EBGANObjective)]
         return float(np.mean(margins)) if margins else math.nan

@@ -19,7 +19,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .errors import ModelFileError
+from ebgan_detect.errors import ModelFileError
 
 __all__ = ["read_sealed", "write_atomically", "write_sealed"]
 

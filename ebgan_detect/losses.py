@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .errors import InvalidInputError
+from ebgan_detect.errors import InvalidInputError
 
 __all__ = [
     "discriminator_loss",

@@ -237,5 +237,16 @@ class EnergyModel(nn.Module):
 
 
 def network_shape(input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of one row as networks take it: grey images get their channel axis."""
+    """Shape of one row as networks take it: grey images get their channel axis.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        ``(d,)``, ``(h, w)`` or ``(c, h, w)``.
+
+    Returns
+    -------
+    tuple of int
+        ``(d,)`` or ``(c, h, w)``.
+    """
     return (1, *input_shape) if len(input_shape) == 2 else input_shape

@@ -10,7 +10,7 @@ import torch
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from torch import Tensor, nn
 
-from .errors import InvalidParameterError
+from ebgan_detect.errors import InvalidParameterError
 
 __all__ = ["SCALINGS", "Scaler", "fit_scaler"]
 

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import InvalidInputError, InvalidParameterError
+from ebgan_detect.errors import InvalidInputError, InvalidParameterError
 
 __all__ = ["conformal_p_values", "conformal_threshold", "contamination_offset", "rows_needed"]
 

@@ -1,8 +1,8 @@
 """Encoder, decoder and generator families."""
 
-from .architecture import Factory, Networks, build_networks
-from .conv import conv_networks, default_channels
-from .mlp import mlp_networks
+from ebgan_detect.networks.architecture import Factory, Networks, build_networks
+from ebgan_detect.networks.conv import conv_networks, default_channels
+from ebgan_detect.networks.mlp import mlp_networks
 
 __all__ = [
     "Factory",

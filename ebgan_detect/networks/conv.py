@@ -9,8 +9,7 @@ from itertools import pairwise
 from torch import nn
 
 from ebgan_detect.errors import InvalidParameterError
-
-from .architecture import Networks
+from ebgan_detect.networks.architecture import Networks
 
 __all__ = ["conv_networks", "default_channels"]
 

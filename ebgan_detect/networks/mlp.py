@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from .architecture import Networks
+from ebgan_detect.networks.architecture import Networks
 
 __all__ = ["mlp_networks"]
 

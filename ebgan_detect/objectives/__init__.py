@@ -1,7 +1,7 @@
 """Games that the training loop can play."""
 
-from .autoencoder import AutoEncoderObjective
-from .ebgan import EBGANObjective
-from .objective import Objective
+from ebgan_detect.objectives.autoencoder import AutoEncoderObjective
+from ebgan_detect.objectives.ebgan import EBGANObjective
+from ebgan_detect.objectives.objective import Objective
 
 __all__ = ["AutoEncoderObjective", "EBGANObjective", "Objective"]

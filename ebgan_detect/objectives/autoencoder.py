@@ -10,8 +10,7 @@ from typing_extensions import override
 
 from ebgan_detect.losses import energy_map, reconstruction_energy
 from ebgan_detect.networks import Networks
-
-from .objective import Objective, make_adam
+from ebgan_detect.objectives.objective import Objective, make_adam
 
 __all__ = ["AutoEncoderObjective"]
 

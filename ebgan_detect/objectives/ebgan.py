@@ -16,10 +16,9 @@ from ebgan_detect.losses import (
     reconstruction_energy,
 )
 from ebgan_detect.networks import Networks
-
-from .autoencoder import AutoEncoderObjective
-from .objective import make_adam
-from .replay import ReplayBuffer
+from ebgan_detect.objectives.autoencoder import AutoEncoderObjective
+from ebgan_detect.objectives.objective import make_adam
+from ebgan_detect.objectives.replay import ReplayBuffer
 
 __all__ = ["EBGANObjective"]
 
@@ -46,8 +45,10 @@ class EBGANObjective(AutoEncoderObjective):
         Number of earlier generated rows to keep; 0 for none, as in the paper.
     generator_learning_rate : float
         Generator's rate as a multiple of the discriminator's, > 0.
-    noise, betas
-        As in `AutoEncoderObjective`; generated rows get no noise.
+    noise : float
+        As in `AutoEncoderObjective`; generated rows get none.
+    betas : tuple of float
+        Adam's decay rates.
 
     References
     ----------

@@ -101,7 +101,7 @@ class TrainingHistoryDisplay(Display):
         for axis, (ylabel, lines) in zip(axes, panels.items(), strict=True):
             for name, (label, color, linestyle) in lines.items():
                 style = {"color": color, "linestyle": linestyle, "label": label}
-                draw_members(axis, columns, name, style)
+                _draw_members(axis, columns, name, style)
             axis.set(xlabel="epoch", ylabel=ylabel)
             axis.xaxis.get_major_locator().set_params(integer=True)
             if ylabel == "dimensionless":
@@ -111,7 +111,9 @@ class TrainingHistoryDisplay(Display):
             finish(axis)
 
 
-def draw_members(axis: Any, columns: Mapping[str, Array], name: str, style: dict[str, str]) -> None:
+def _draw_members(
+    axis: Any, columns: Mapping[str, Array], name: str, style: dict[str, str]
+) -> None:
     """One column of a history as a line for each member, only the first one in the legend."""
     members = np.unique(columns["member"])
     for member in members:

@@ -1,9 +1,10 @@
 """The training loop: schedules, history, callbacks, checkpoints, device and precision."""
 
-from .callbacks import Callback, ProgressBar
-from .checkpoint import Checkpoint
-from .loop import SCHEDULES, Trainer, TrainingRun
-from .placement import PRECISIONS, autocast, place, resolve_device
+from ebgan_detect.training.callbacks import Callback, ProgressBar
+from ebgan_detect.training.checkpoint import Checkpoint
+from ebgan_detect.training.loop import SCHEDULES, Trainer
+from ebgan_detect.training.placement import PRECISIONS, autocast, place, resolve_device
+from ebgan_detect.training.run import TrainingRun
 
 __all__ = [
     "PRECISIONS",

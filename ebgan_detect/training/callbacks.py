@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typing_extensions import override
 
-if TYPE_CHECKING:
-    from .loop import TrainingRun
+from ebgan_detect.training.run import TrainingRun
 
 __all__ = ["Callback", "ProgressBar"]
 

@@ -56,7 +56,20 @@ class TrainingState:
 
 
 def gather(objective: Objective, generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
-    """Copy the tensors of a game and the states of its random generators."""
+    """Copy the tensors of a game and the states of its random generators.
+
+    Parameters
+    ----------
+    objective : Objective
+        The game.
+    generators : mapping of str to Generator
+        Sources of randomness, by name.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Copies, by name.
+    """
     live = {f"objective/{name}": value for name, value in objective.state_dict().items()}
     live |= {f"training/{name}": value for name, value in objective.training_tensors().items()}
     for player, optimizer in objective.optimizers.items():
@@ -69,7 +82,17 @@ def gather(objective: Objective, generators: Mapping[str, torch.Generator]) -> d
 def restore(
     tensors: Mapping[str, Tensor], objective: Objective, generators: Mapping[str, torch.Generator]
 ) -> None:
-    """Put back what `gather` copied; the optimisers must be configured."""
+    """Put back what `gather` copied; the optimisers must be configured.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        From `gather`.
+    objective : Objective
+        The game, changed in place.
+    generators : mapping of str to Generator
+        Sources of randomness, changed in place.
+    """
     objective.load_state_dict(below(tensors, "objective/"))
     for name, live in objective.training_tensors().items():
         live.copy_(tensors[f"training/{name}"])
@@ -85,7 +108,20 @@ def restore(
 
 
 def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Entries whose name starts with a prefix, without it."""
+    """Entries whose name starts with a prefix, without it.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        Named tensors.
+    prefix : str
+        What the names start with.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Those entries.
+    """
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()

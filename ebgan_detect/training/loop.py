@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,12 +15,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ebgan_detect.data import TrainingRows
 from ebgan_detect.errors import EBGANWarning, TrainingDivergedError
 from ebgan_detect.objectives import Objective
+from ebgan_detect.training.callbacks import Callback
+from ebgan_detect.training.checkpoint import Checkpoint, TrainingState, below, gather, restore
 from ebgan_detect.training.placement import autocast, place
+from ebgan_detect.training.run import TrainingRun
 
-from .callbacks import Callback
-from .checkpoint import Checkpoint, TrainingState, below, gather, restore
-
-__all__ = ["SCHEDULES", "Trainer", "TrainingRun"]
+__all__ = ["SCHEDULES", "Trainer"]
 
 Schedule = Callable[[float], float]
 
@@ -30,35 +30,6 @@ SCHEDULES: dict[str, Schedule] = {
     "cosine": lambda progress: 0.5 * (1.0 + float(np.cos(np.pi * progress))),
 }
 """Learning-rate factors over the share of training done; `'linear'` falls in its second half."""
-
-
-@dataclass
-class TrainingRun:
-    """A training under way, as callbacks see it.
-
-    Attributes
-    ----------
-    objective : Objective
-        The game.
-    max_epochs, steps_per_epoch : int
-        What is planned.
-    epoch : int
-        Epochs done.
-    history : dict of str to list
-        One entry an epoch: means of the game's metrics, learning rate, seconds.
-    stop : bool
-        Set to True to end training after the current epoch.
-    interrupted : bool
-        Whether Ctrl-C ended it.
-    """
-
-    objective: Objective
-    max_epochs: int
-    steps_per_epoch: int
-    epoch: int = 0
-    history: dict[str, list[float]] = field(default_factory=dict)
-    stop: bool = False
-    interrupted: bool = False
 
 
 @dataclass(frozen=True)
