@@ -126,9 +126,9 @@ class EBGANDetector(BaseDetector):
     margin_ : float
         Margin in force at the end of training; nan without an adversary.
     history_ : dict of str to list of float
-        One entry for each member and epoch: `member`, `epoch`, mean losses, real and
-        generated energy, pulling-away term, share of generated rows below the margin,
-        `margin`, `learning_rate`, `seconds`.
+        One entry for each member and epoch: `member`, `epoch`, mean losses, energy of real
+        rows (with their denoising noise) and of fresh generated ones, pulling-away term,
+        share of negatives below the margin, `margin`, `learning_rate`, `seconds`.
     health_ : str
         `'healthy'`, or what went wrong and its remedy.
     settings_ : dict
