@@ -218,7 +218,9 @@ def as_rows(x: Any) -> Rows:
     Raises
     ------
     InvalidInputError
-        If the input is empty, not numeric, complex, sparse or of another rank.
+        If the input is empty, not numeric, complex or of another rank.
+    TypeError
+        If it is sparse, or holds objects that are no numbers, in scikit-learn's words.
     """
     if isinstance(x, torch.utils.data.Dataset):
         if isinstance(x, torch.utils.data.IterableDataset) or not hasattr(x, "__len__"):
@@ -245,7 +247,7 @@ def _as_array(x: Any) -> NDArray[Any]:
         array = check_array(
             x, dtype="numeric", ensure_all_finite=False, allow_nd=True, ensure_min_features=0
         )
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise InvalidInputError(str(error)) from error
     if array.dtype.kind not in "buif":
         raise InvalidInputError(

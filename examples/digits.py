@@ -34,7 +34,7 @@ from ebgan_detect.plotting import (
     TrainingHistoryDisplay,
 )
 
-EPOCHS = 60
+EPOCHS = 40
 
 
 def methods(seed: int) -> dict[str, Any]:

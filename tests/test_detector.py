@@ -73,19 +73,23 @@ def test_estimator_passes_every_check_of_scikit_learn(estimator, check):
 
 def test_adversary_beats_its_control_and_the_untrained_network(images):
     labels = load_digits().target
-    normal, abnormal = images[labels != 1], images[labels == 1]
-    train, test = normal[::2], np.concatenate([normal[1::2], abnormal])
-    is_anomaly = np.arange(len(test)) >= len(normal[1::2])
 
-    def auroc(**parameters):
-        detector = EBGANDetector(**{"max_epochs": 60, "random_state": 0} | parameters).fit(train)
-        return roc_auc_score(is_anomaly, detector.energy(test))
+    def auroc(digit, **parameters):
+        normal, abnormal = images[labels != digit], images[labels == digit]
+        test = np.concatenate([normal[1::2], abnormal])
+        is_anomaly = np.arange(len(test)) >= len(normal[1::2])
+        detector = EBGANDetector(**{"max_epochs": 60, "random_state": 0} | parameters)
+        return roc_auc_score(is_anomaly, detector.fit(normal[::2]).energy(test))
 
-    ebgan, control = auroc(), auroc(adversarial=False)
-    untrained = auroc(adversarial=False, max_epochs=1, learning_rate=1e-30)
-    # 0.78 against 0.60 when this was written.
-    assert ebgan > control + 0.1
-    assert ebgan > untrained
+    # Mean of two digits: a 1 has little ink, which alone lowers any energy or lifts it.
+    # When this was written: 0.85 for EBGAN, 0.72 for the control, 0.57 untrained.
+    control, brief = {"adversarial": False}, {"max_epochs": 1, "learning_rate": 1e-30}
+    ebgan, plain, untrained = (
+        np.mean([auroc(digit, **parameters) for digit in (0, 1)])
+        for parameters in ({}, control, control | brief)
+    )
+    assert ebgan > plain + 0.05
+    assert ebgan > untrained + 0.1
 
 
 # --- scores ---------------------------------------------------------------------------------
@@ -404,7 +408,7 @@ def test_large_offsets_of_columns_lose_nothing(table, fitted):
         ("margin", -1.0, r"margin must be .*, got -1.0"),
         ("architecture", "cnn", r"architecture must be .*, got 'cnn'"),
         ("n_estimators", 0, r"n_estimators must be an int >= 1, got 0"),
-        ("device", "tpu", r"device must be 'auto' or a device .*, got 'tpu'"),
+        ("device", "tpu", r"device must be 'auto' or one .*, got 'tpu'"),
         ("hidden_sizes", (0,), r"hidden_sizes must be .*, got \(0,\)"),
         ("max_epochs", True, r"max_epochs must be .*, got True"),
     ],
@@ -478,7 +482,7 @@ def test_warm_start_goes_on_and_keeps_the_parts(table):
 
 
 def test_partial_fit_from_scratch_learns_and_keeps_calibration_rows_apart(table):
-    detector = EBGANDetector(calibration_fraction=0.2, **SMALL)
+    detector = EBGANDetector(calibration_fraction=0.2, **SMALL | {"learning_rate": 1e-2})
     trained, calibrated = [], []
     from ebgan_detect.partition import row_positions
 
