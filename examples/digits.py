@@ -97,7 +97,7 @@ def draw(folder: Path) -> None:
 def main() -> None:
     """Print the table, write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--digits", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--digits", type=int, nargs="+", default=[0, 1, 4, 7, 9])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--out", type=Path, default=Path("build/demo"))
     arguments = parser.parse_args()
