@@ -259,6 +259,8 @@ def report(results: dict[str, Any]) -> str:
         rows.append(["scoring: rows/s over PyOD's", scoring["ratio_pyod"], "10"])
         rows.append(["scoring: rows/s over the bare module's", scoring["ratio_bare_module"], "0.8"])
     for name, memory in results.get("memory", {}).items():
+        if name == "device":
+            continue
         text = name.replace("_", " ")
         rows.append([f"{text}: peak MB of {BUDGETED_BYTES / 1e6:.0f}", memory["peak_bytes"] / 1e6])
     if imported := results.get("import"):
