@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test test-triton check bench docs clean
 
 demo: .venv/.installed
 	$(BIN)/python -m examples.digits
@@ -9,6 +9,9 @@ demo: .venv/.installed
 test: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov
 	$(BIN)/coverage report --include='ebgan_detect/losses.py,ebgan_detect/thresholds.py' --fail-under=100
+
+test-triton: .venv/.installed
+	EBGAN_REQUIRE_TRITON=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m triton
 
 check: .venv/.installed
 	$(BIN)/ruff check .
@@ -32,5 +35,5 @@ clean:
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,plot,cli,bench]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,plot,cli,bench,onnx,triton]'
 	touch $@

@@ -11,11 +11,13 @@ __all__ = [
     "CalibrationWarning",
     "EBGANError",
     "EBGANWarning",
+    "ExportError",
     "InputRangeWarning",
     "InvalidInputError",
     "InvalidParameterError",
     "MissingDependencyError",
     "ModelFileError",
+    "ServerError",
     "TrainingDivergedError",
     "TrainingHealthWarning",
 ]
@@ -43,6 +45,14 @@ class TrainingDivergedError(EBGANError, ArithmeticError):
 
 class MissingDependencyError(EBGANError, ImportError):
     """A feature needs a package that is not installed."""
+
+
+class ExportError(EBGANError, RuntimeError):
+    """A fitted detector that cannot be exported, or whose export scores differently."""
+
+
+class ServerError(EBGANError, RuntimeError):
+    """An inference server that is absent, not ready, or answered with an error."""
 
 
 class EBGANWarning(UserWarning):
