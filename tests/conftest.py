@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+from benchmarks.triton_server import BACKENDS, TritonServer, TritonUnavailableError, backend_folder
 
 # Examples are the same on every run, and a busy machine fails no test.
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=60)
@@ -56,3 +59,34 @@ def data_folder():
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}: set EBGAN_DATA to a folder that holds it")
     return folder
+
+
+def _require_triton(backend):
+    """Skip without a server, or fail where one is demanded; the second backend is optional."""
+    try:
+        backend_folder(backend)
+    except TritonUnavailableError as error:
+        demanded = backend == "python" or os.environ.get("EBGAN_TRITON_BACKENDS")
+        if demanded and os.environ.get("EBGAN_REQUIRE_TRITON") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def triton_backend(request):
+    """Each backend that serves exported models in turn."""
+    _require_triton(request.param)
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def triton_server():
+    """Function that starts a `TritonServer`; the session's end stops what still runs."""
+    with ExitStack() as servers:
+
+        def start(repository, *, backend="python", mode="none", options=()):
+            _require_triton(backend)
+            server = TritonServer(repository, backend=backend, mode=mode, options=options)
+            return servers.enter_context(server)
+
+        yield start
