@@ -14,7 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from ebgan_detect.errors import InvalidInputError, InvalidParameterError
 
-__all__ = ["conformal_p_values", "conformal_threshold", "contamination_offset", "rows_needed"]
+__all__ = [
+    "conformal_p_values",
+    "conformal_threshold",
+    "contamination_offset",
+    "p_value_table",
+    "rows_needed",
+]
 
 
 def rows_needed(false_alarm_rate: float) -> int:
@@ -125,6 +131,52 @@ def conformal_p_values(calibration_energies: ArrayLike, energies: ArrayLike) -> 
     return (1 + len(ordered) - below) / (len(ordered) + 1)
 
 
+def p_value_table(
+    calibration_energies: ArrayLike, size: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Tabulate `conformal_p_values` in a bounded number of calibration energies.
+
+    The p-value of an energy is ``p_values[#{i : energies_i < energy}]``. It is exact when
+    the table holds the whole calibration set. Otherwise the table keeps every one of the
+    largest energies, and of the others so many that neighbouring p-values have a constant
+    ratio; in between, the larger one holds. A tabulated p-value is therefore never smaller
+    than the exact one, so that ``P(p <= a) <= a`` still holds at every a.
+
+    Parameters
+    ----------
+    calibration_energies : array-like of shape (n_calibration,)
+        Energies of held-out normal rows, n_calibration >= 1, in any order.
+    size : int
+        Most energies that the table may hold, >= 1.
+
+    Returns
+    -------
+    energies : ndarray of shape (n_table,)
+        Calibration energies, ascending, n_table <= size.
+    p_values : ndarray of shape (n_table + 1,)
+        p-values, descending, from 1 to 1 / (n_calibration + 1).
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no calibration energy, or one is nan.
+    InvalidParameterError
+        If `size` is below 1.
+
+    Examples
+    --------
+    >>> energies, p_values = p_value_table([1.0, 2.0, 3.0], size=2)
+    >>> energies.tolist(), p_values.tolist()
+    ([1.0, 3.0], [1.0, 0.75, 0.25])
+    """
+    if size < 1:
+        raise InvalidParameterError(f"size must be an int >= 1, got {size!r}")
+    ordered = _ordered(calibration_energies)
+    n = len(ordered)
+    ranks = _table_ranks(n, size)
+    return ordered[n - ranks], np.append(1.0, ranks / (n + 1))
+
+
 def contamination_offset(scores: ArrayLike, contamination: float) -> float:
     """Score below which the given share of the fitted rows falls.
 
@@ -163,6 +215,17 @@ def _rank(n: int, false_alarm_rate: float) -> int:
     """Rank of the conformal threshold among n energies, guarded against rounding upwards."""
     rounding = 4 * float(np.finfo(np.float64).eps) * (n + 1)
     return math.ceil((n + 1) * (1 - false_alarm_rate) - rounding)
+
+
+def _table_ranks(n: int, size: int) -> NDArray[np.intp]:
+    """Ranks to tabulate, counted from the largest energy: descending, 1 among them."""
+    if n <= size:
+        return np.arange(n, 0, -1)
+    # After `exact` single steps the ratio of two neighbours is that of the last step.
+    steps = np.arange(1, size + 1)
+    exact = max(1, np.count_nonzero(steps * (1 + np.log(n / steps)) <= size))
+    apart = np.rint(np.geomspace(exact, n, size - exact + 1)).astype(np.intp)
+    return np.union1d(np.arange(1, exact), apart)[::-1]
 
 
 def _check_rate(false_alarm_rate: float) -> None:

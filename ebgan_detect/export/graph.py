@@ -1,0 +1,135 @@
+"""What the exported graph computes: raw rows in, energies, decisions and p-values out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ebgan_detect.base import BaseDetector
+from ebgan_detect.thresholds import p_value_table
+
+__all__ = ["OUTPUTS", "PValues", "ServedModel", "output_names"]
+
+OUTPUTS = ("energy", "score", "decision", "label", "p_value")
+TABLE_SIDE = 32
+"""The p-value table has this many rows and columns, 1024 energies in all."""
+
+
+class PValues(nn.Module):
+    """Conformal p-values from a table of calibration energies, at a cost that it bounds.
+
+    An energy is compared with the last energy of every table row, then with the energies
+    of the one row that it falls into: 64 comparisons whatever the calibration set.
+
+    Parameters
+    ----------
+    calibration_energies : array-like of shape (n_calibration,)
+        Energies of held-out normal rows.
+    """
+
+    def __init__(self, calibration_energies: Tensor) -> None:
+        super().__init__()
+        energies, p_values = p_value_table(calibration_energies.numpy(), TABLE_SIDE**2)
+        table = torch.full((TABLE_SIDE**2,), torch.inf, dtype=torch.float64)
+        table[: len(energies)] = torch.from_numpy(energies)
+        steps = torch.full((TABLE_SIDE**2 + 1,), float(p_values[-1]), dtype=torch.float64)
+        steps[: len(p_values)] = torch.from_numpy(p_values)
+        rows = table.reshape(TABLE_SIDE, TABLE_SIDE)
+        self.register_buffer("rows", rows)
+        self.register_buffer("last_of_row", rows[:-1, -1].contiguous())
+        self.register_buffer("steps", steps)
+
+    rows: Tensor
+    last_of_row: Tensor
+    steps: Tensor
+
+    def forward(self, energy: Tensor) -> Tensor:
+        """Look up energies.
+
+        Parameters
+        ----------
+        energy : Tensor of shape (n,), float64
+            Energies, +inf included, nan not.
+
+        Returns
+        -------
+        Tensor of shape (n,), float64
+            p-values.
+        """
+        energy = energy.unsqueeze(1)
+        row = (self.last_of_row < energy).sum(dim=1)
+        within = (self.rows[row] < energy).sum(dim=1)
+        return self.steps[TABLE_SIDE * row + within]
+
+
+class ServedModel(nn.Module):
+    """A fitted detector's answers to raw rows, as one function without branches on data.
+
+    Scaling and everything after the networks run in float64, as in the estimator, and are
+    rounded to float32 at the end.
+
+    Parameters
+    ----------
+    detector : BaseDetector
+        Fitted detector; its model is copied.
+    reconstruction, energy_map : bool
+        Whether to answer these too.
+    """
+
+    def __init__(
+        self, detector: BaseDetector, *, reconstruction: bool = False, energy_map: bool = False
+    ) -> None:
+        super().__init__()
+        self.model = detector.model_.portable().eval()
+        self.p_values = PValues(torch.from_numpy(detector.calibration_energies_))
+        self.offset = float(detector.offset_)
+        self.reconstruction = reconstruction
+        self.energy_map = energy_map
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Answer raw rows.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, *input_shape)
+            Raw rows of any real dtype.
+
+        Returns
+        -------
+        tuple of Tensor
+            As `output_names` lists them: the first five of shape (n,), others of the
+            input's shape; float32, but labels int64.
+        """
+        model = self.model
+        split = model.energy_map(x)
+        energy = split.flatten(1).mean(dim=1)
+        # False for nan and infinity alike: energies of such rows are +inf.
+        energy = torch.where(energy < math.inf, energy, math.inf)
+        decision = -energy - self.offset
+        label = torch.where(decision >= 0, 1, -1)
+        answers = [energy.float(), -energy.float(), decision.float(), label]
+        answers.append(self.p_values(energy).float())
+        if self.reconstruction:
+            answers.append(model.reconstruct(x).float())
+        if self.energy_map:
+            answers.append(split.float())
+        return tuple(answers)
+
+
+def output_names(*, reconstruction: bool, energy_map: bool) -> list[str]:
+    """Names of what `ServedModel` answers.
+
+    Parameters
+    ----------
+    reconstruction, energy_map : bool
+        As there.
+
+    Returns
+    -------
+    list of str
+        In order.
+    """
+    extra = {"reconstruction": reconstruction, "energy_map": energy_map}
+    return [*OUTPUTS, *(name for name, wanted in extra.items() if wanted)]
