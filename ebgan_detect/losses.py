@@ -211,15 +211,18 @@ def pulling_away(code: Tensor) -> Tensor:
     flat = code.flatten(1)
     # Scaling by the largest entry first keeps the squares of tiny or huge codes in range.
     peak = flat.detach().abs().amax(dim=1, keepdim=True)
-    flat = flat / torch.where(peak > 0, peak, 1)
-    squared_norm = flat.square().sum(dim=1, keepdim=True)
-    unit = flat * torch.where(squared_norm > 0, squared_norm, 1).rsqrt()
-    squared_cosine = (unit @ unit.T).square()
-    off_diagonal = squared_cosine.sum() - squared_cosine.diagonal().sum()
-    return off_diagonal / (n * (n - 1))
+    flat = flat / peak.clamp_min(torch.finfo(flat.dtype).tiny)
+    unit = flat / torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp_min(1)
+    # Products of rows and products of features have the same sum of squares; take the fewer.
+    products = unit.T @ unit if unit.shape[1] < n else unit @ unit.T
+    with_itself = (peak > 0).sum()
+    off_diagonal: Tensor = (products * products).sum() - with_itself
+    return off_diagonal.clamp_min(0) / (n * (n - 1))
 
 
-def generator_loss(energy_generated: Tensor, code: Tensor, *, pull_away_weight: float) -> Tensor:
+def generator_loss(
+    energy_generated: Tensor, pull_away: Tensor, *, pull_away_weight: float
+) -> Tensor:
     """Draw generated samples to low energy, and their codes apart.
 
     ``L_G = mean_j D(G(z_j)) + pull_away_weight * PT(Enc(G(z)))``
@@ -229,8 +232,8 @@ def generator_loss(energy_generated: Tensor, code: Tensor, *, pull_away_weight: 
     energy_generated : Tensor of shape (n,)
         Energies of generated samples [scaled input unit ** 2], >= 0, with gradient through
         both uses of the sample in the discriminator: as its input and as its target.
-    code : Tensor of shape (n, ...)
-        Encoder codes of the same samples.
+    pull_away : Tensor of shape ()
+        `pulling_away` of the codes of the same samples, in [0, 1].
     pull_away_weight : float
         Weight of the pulling-away term [scaled input unit ** 2], >= 0; 0 leaves it out.
 
@@ -251,13 +254,13 @@ def generator_loss(energy_generated: Tensor, code: Tensor, *, pull_away_weight: 
 
     Examples
     --------
-    >>> codes = torch.tensor([[1.0, 0.0], [2.0, 0.0]])
-    >>> generator_loss(torch.tensor([0.5, 1.5]), codes, pull_away_weight=0.1)
+    >>> term = pulling_away(torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
+    >>> generator_loss(torch.tensor([0.5, 1.5]), term, pull_away_weight=0.1)
     tensor(1.1000)
     """
     _check_energies("energy_generated", energy_generated)
     loss = energy_generated.mean()
-    return loss + pull_away_weight * pulling_away(code) if pull_away_weight else loss
+    return loss + pull_away_weight * pull_away if pull_away_weight else loss
 
 
 def _check_energies(name: str, energy: Tensor) -> None:

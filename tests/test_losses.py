@@ -131,7 +131,7 @@ def test_losses_of_other_energy_shape_raise(bad):
     with pytest.raises(InvalidInputError, match=f"energy_generated .*{shape}"):
         discriminator_loss(good, bad, margin=1.0)
     with pytest.raises(InvalidInputError, match=f"energy_generated .*{shape}"):
-        generator_loss(bad, torch.ones(2, 2), pull_away_weight=0.1)
+        generator_loss(bad, torch.tensor(0.5), pull_away_weight=0.1)
 
 
 # --- pulling-away term ------------------------------------------------------------------------
@@ -246,15 +246,17 @@ def test_generator_loss_equals_oracle(codes, weight, data):
     n = len(codes)
     energies = data.draw(hnp.arrays(np.float64, n, elements=st.floats(0, 10)))
     found = generator_loss(
-        torch.from_numpy(energies), torch.from_numpy(codes), pull_away_weight=weight
+        torch.from_numpy(energies),
+        pulling_away(torch.from_numpy(codes)),
+        pull_away_weight=weight,
     ).item()
     expected = oracles.generator_loss(energies, codes, weight)
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-def test_generator_loss_weight_zero_ignores_codes():
+def test_generator_loss_weight_zero_ignores_the_term():
     energies = torch.tensor([1.0, 2.0])
-    broken = torch.full((2, 3), torch.nan)
+    broken = torch.tensor(torch.nan)
     assert generator_loss(energies, broken, pull_away_weight=0).item() == 1.5
 
 
@@ -270,7 +272,7 @@ def test_generator_loss_gradient_goes_through_both_uses_of_the_sample():
         g = sample.clone().requires_grad_()
         target = g.detach() if detach_target else g
         energy = reconstruction_energy(target, g @ weight.T)
-        generator_loss(energy, g, pull_away_weight=0.1).backward()
+        generator_loss(energy, pulling_away(g), pull_away_weight=0.1).backward()
         return g.grad[0].numpy()
 
     np.testing.assert_allclose(gradient(detach_target=False), both, rtol=1e-10)
@@ -292,4 +294,6 @@ def test_losses_pass_gradcheck():
         lambda a, b: discriminator_loss(a, b, margin=margin, hinge_weight=0.3), (real, generated)
     )
     assert check(pulling_away, (codes,))
-    assert check(lambda e, c: generator_loss(e, c, pull_away_weight=0.5), (generated, codes))
+    assert check(
+        lambda e, c: generator_loss(e, pulling_away(c), pull_away_weight=0.5), (generated, codes)
+    )

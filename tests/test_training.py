@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ebgan_detect.data import ResidentRows
 from ebgan_detect.errors import (
     EBGANWarning,
     InvalidParameterError,
@@ -29,11 +28,12 @@ from ebgan_detect.training import (
     Callback,
     Checkpoint,
     ProgressBar,
+    ResidentRows,
     Trainer,
     autocast,
     resolve_device,
 )
-from ebgan_detect.training.placement import place
+from ebgan_detect.training.placement import place, sparing_threads
 
 CPU = torch.device("cpu")
 
@@ -869,3 +869,56 @@ def test_place_puts_convolutions_in_channels_last():
     kernel = game.encoder[0].weight
     assert kernel.is_contiguous(memory_format=torch.channels_last)
     assert all(torch.equal(value, before[name]) for name, value in game.state_dict().items())
+
+
+# --- threads ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("module", "batch_size", "expected"),
+    [
+        (nn.Linear(32, 64), 128, 1),
+        (nn.Linear(1024, 1024), 128, 2),
+        (nn.Linear(1024, 1024), 4, 1),
+        (nn.Conv2d(1, 4, 4), 128, 1),
+        (nn.Conv2d(32, 64, 4), 128, 2),
+    ],
+    ids=["small", "wide", "few rows", "few channels", "many channels"],
+)
+def test_small_networks_train_on_one_thread(two_threads, module, batch_size, expected):
+    with sparing_threads(module, batch_size):
+        assert torch.get_num_threads() == expected
+    assert torch.get_num_threads() == 2
+
+
+def test_threads_are_given_back_after_a_failed_training(two_threads):
+    seen = []
+
+    class Failing(Callback):
+        def on_step_end(self, run):
+            seen.append(torch.get_num_threads())
+            raise ValueError("stop here")
+
+    game = AutoEncoderObjective(
+        build_networks(
+            lambda shape: mlp_networks(
+                shape, hidden_sizes=(4,), code_dim=2, latent_dim=2, bounded=False
+            ),
+            (3,),
+            latent_dim=2,
+            seed=0,
+        )
+    )
+    trainer = Trainer(1, 8, 1e-3, CPU, 0, callbacks=[Failing()])
+    with pytest.raises(ValueError, match="stop here"):
+        trainer.fit(game, random_rows(20, 3))
+    assert seen == [1]
+    assert torch.get_num_threads() == 2

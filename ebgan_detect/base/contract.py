@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 
 from ebgan_detect.base.fitting import CalibrationRows, MemberPlan, separation, train_members
 from ebgan_detect.base.scoring import ScoringDetector
-from ebgan_detect.data import Rows, training_rows
+from ebgan_detect.data import Rows
 from ebgan_detect.errors import (
     CalibrationWarning,
     TrainingHealthWarning,
@@ -38,6 +38,7 @@ from ebgan_detect.training import (
     Trainer,
     TrainingRun,
     resolve_device,
+    training_rows,
 )
 
 __all__ = ["BaseDetector"]

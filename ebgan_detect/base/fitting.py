@@ -15,11 +15,18 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from ebgan_detect.data import Rows, TrainingRows
+from ebgan_detect.data import Rows
 from ebgan_detect.errors import EBGANWarning
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
-from ebgan_detect.training import SCHEDULES, Checkpoint, ProgressBar, Trainer, TrainingRun
+from ebgan_detect.training import (
+    SCHEDULES,
+    Checkpoint,
+    ProgressBar,
+    Trainer,
+    TrainingRows,
+    TrainingRun,
+)
 
 __all__ = ["CalibrationRows", "MemberPlan", "pilot_energy", "separation", "train_members"]
 

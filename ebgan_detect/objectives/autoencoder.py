@@ -65,9 +65,10 @@ class AutoEncoderObjective(Objective):
             What to lower.
         """
         optimizer = self.optimizers[player]
-        optimizer.zero_grad(set_to_none=True)
-        # Naming the inputs spares the gradients of the other player's weights.
-        loss.backward(inputs=optimizer.param_groups[0]["params"])
+        weights = optimizer.param_groups[0]["params"]
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
         optimizer.step()
 
     def corrupt(self, x: Tensor, rng: torch.Generator) -> Tensor:

@@ -136,10 +136,10 @@ class EBGANObjective(AutoEncoderObjective):
         code = self.encoder(generated)
         # The sample is the autoencoder's input and its target: gradient flows through both.
         energy = reconstruction_energy(generated, self.decoder(code))
-        loss = generator_loss(energy, code, pull_away_weight=self.pull_away_weight)
+        pull_away = pulling_away(code if self.pull_away_weight else code.detach())
+        loss = generator_loss(energy, pull_away, pull_away_weight=self.pull_away_weight)
         self.descend("generator", loss)
-        with torch.no_grad():
-            return {"loss_generator": loss.detach(), "pull_away": pulling_away(code.detach())}
+        return {"loss_generator": loss.detach(), "pull_away": pull_away.detach()}
 
     def _mix_with_replay(self, generated: Tensor, rng: torch.Generator) -> tuple[Tensor, int]:
         """New samples first, then as many earlier ones; and the number of new ones."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
+from torch.optim.adam import adam
+from typing_extensions import override
 
 from ebgan_detect.errors import InvalidParameterError
 
@@ -179,4 +181,50 @@ def make_adam(
     device = parameters[0].device
     on_gpu = device.type == "cuda"
     rate = torch.tensor(learning_rate, device=device) if on_gpu else learning_rate
-    return Adam(parameters, lr=rate, betas=betas, fused=True, capturable=on_gpu)
+    return LeanAdam(parameters, lr=rate, betas=betas, fused=True, capturable=on_gpu)
+
+
+class LeanAdam(Adam):
+    """torch's fused Adam over one group of weights, without its bookkeeping at every step.
+
+    For small networks that costs several times as much as the arithmetic, which stays torch's.
+    """
+
+    @override
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the weights that have a gradient.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            As in `torch.optim.Adam`.
+
+        Returns
+        -------
+        Any
+            What the closure returns.
+        """
+        (group,) = self.param_groups
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        if closure is not None or any(weight not in self.state for weight in weights):
+            return super().step(closure)
+        states = [self.state[weight] for weight in weights]
+        adam(
+            weights,
+            [weight.grad for weight in weights],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            capturable=group["capturable"],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=group["eps"],
+            maximize=False,
+        )
+        return None

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ebgan_detect.data import TrainingRows
 from ebgan_detect.errors import EBGANWarning, TrainingDivergedError
 from ebgan_detect.objectives import Objective
 from ebgan_detect.training.callbacks import Callback
 from ebgan_detect.training.checkpoint import Checkpoint, TrainingState, below, gather, restore
-from ebgan_detect.training.placement import autocast, place
+from ebgan_detect.training.placement import autocast, place, sparing_threads
+from ebgan_detect.training.rows import TrainingRows
 from ebgan_detect.training.run import TrainingRun
 
 __all__ = ["SCHEDULES", "Trainer"]
@@ -108,7 +108,8 @@ class Trainer:
             If the checkpoint does not fit this training.
         """
         place(objective, self.device)
-        return _Loop(self, objective, rows).run_all()
+        with sparing_threads(objective, self.batch_size):
+            return _Loop(self, objective, rows).run_all()
 
 
 class _Loop:
