@@ -5,6 +5,10 @@ Every message has the form *name, rule, value received, remedy*.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
@@ -52,7 +56,18 @@ class ExportError(EBGANError, RuntimeError):
 
 
 class ServerError(EBGANError, RuntimeError):
-    """An inference server that is absent, not ready, or answered with an error."""
+    """An inference server that is absent, not ready, or answered with an error.
+
+    Attributes
+    ----------
+    rows_done : ndarray of shape (n,), bool, or None
+        Which rows had been answered when a scoring call failed; None before any was sent.
+    partial_result : dict of str to ndarray of shape (n,), or None
+        The answers by name, such as ``"score"``; nan (0 for ``"label"``) where there is none.
+    """
+
+    rows_done: NDArray[np.bool_] | None = None
+    partial_result: dict[str, NDArray[Any]] | None = None
 
 
 class EBGANWarning(UserWarning):

@@ -1,0 +1,66 @@
+"""When connections are opened and closed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Self
+
+from sklearn.base import BaseEstimator
+
+from ebgan_detect.serving.session import Session
+from ebgan_detect.serving.settings import Settings
+
+__all__ = ["KeepsConnections"]
+
+
+class KeepsConnections(BaseEstimator, ABC):
+    """An estimator that opens connections for every call, or once for a ``with`` block."""
+
+    @abstractmethod
+    def _settings(self) -> Settings:
+        """What the connections are made from."""
+
+    def __enter__(self) -> Self:
+        """Keep connections open until the end of the block."""
+        self._open = Session(self._settings())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._close(wait=kind is None or issubclass(kind, Exception))
+
+    def close(self) -> None:
+        """End the connections that a ``with`` block keeps open."""
+        self._close(wait=True)
+
+    def _close(self, *, wait: bool) -> None:
+        """End the kept connections, unless they belong to the process that forked this one."""
+        session: Session | None = self.__dict__.pop("_open", None)
+        if session is not None and session.serves(session.settings):
+            session.close(wait=wait)
+
+    @contextmanager
+    def _connected(self, **changes: Any) -> Iterator[Session]:
+        """The connections that are kept open, or some for one call."""
+        settings = replace(self._settings(), **changes)
+        session: Session | None = self.__dict__.get("_open")
+        if session is not None and session.serves(settings):
+            yield session
+            return
+        session = Session(settings)
+        wait = False  # after Ctrl-C: a server that hangs must not hold the user up
+        try:
+            yield session
+            wait = True
+        except Exception:
+            wait = True
+            raise
+        finally:
+            session.close(wait=wait)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles have no connections."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_open"}

@@ -1,0 +1,169 @@
+"""What the server says about a model, and what rows and answers must be like for it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebgan_detect.errors import ServerError
+
+__all__ = ["OUTPUTS", "ServedModel"]
+
+OUTPUTS: Mapping[str, type[np.generic]] = {
+    "energy": np.float32,
+    "score": np.float32,
+    "decision": np.float32,
+    "label": np.int64,
+    "p_value": np.float32,
+}
+"""Answers for each row, as the server sends them."""
+FORMAT = 1
+INPUT = "input"
+INPUT_TYPES: Mapping[str, np.dtype[Any]] = {
+    "TYPE_FP32": np.dtype(np.float32),
+    "TYPE_UINT8": np.dtype(np.uint8),
+}
+REQUEST_BYTES = 2**25
+"""Input of one request; servers may refuse HTTP bodies above 64 MB."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A detector on a server, as its configuration describes it.
+
+    Attributes
+    ----------
+    max_batch_size : int
+        Most rows in a request.
+    input_shape : tuple of int
+        Shape of one row.
+    dtype : dtype
+        float32 or uint8.
+    offset : float or None
+        Threshold on the score; None where the configuration describes another version.
+    feature_names : tuple of str or None
+        Column names, where the detector was fitted with some.
+    digest : str or None
+        Digest of weights, scaling and calibration, equal for equal models only; None likewise.
+    """
+
+    max_batch_size: int
+    input_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: float | None
+    feature_names: tuple[str, ...] | None
+    digest: str | None
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], model: str, version: str) -> ServedModel:
+        """Read a model's configuration.
+
+        Parameters
+        ----------
+        config : mapping
+            Triton's model configuration, as JSON has it.
+        model : str
+            Name of the model, for messages.
+        version : str
+            Version asked for, or ''. A configuration describes the one that was written last.
+
+        Returns
+        -------
+        ServedModel
+            What it says.
+
+        Raises
+        ------
+        ServerError
+            If the model is none of this library's, or of a newer one.
+        """
+        parameters = {
+            name.removeprefix("ebgan_detect."): value.get("string_value", "")
+            for name, value in config.get("parameters", {}).items()
+        }
+        try:
+            written = int(parameters["format"])
+            if written > FORMAT:
+                raise ServerError(
+                    f"model {model!r} has format {written}, this version calls up to {FORMAT}; "
+                    "upgrade ebgan-detect"
+                )
+            (tensor,) = (entry for entry in config["input"] if entry["name"] == INPUT)
+            names = json.loads(parameters["input_names"])
+            is_described = version in ("", parameters.get("model_version", version))
+            missing = OUTPUTS.keys() - {entry["name"] for entry in config["output"]}
+            if missing:
+                raise KeyError(*sorted(missing))
+            return cls(
+                max_batch_size=max(1, int(config["max_batch_size"])),
+                input_shape=tuple(int(side) for side in tensor["dims"]),
+                dtype=INPUT_TYPES[tensor["data_type"]],
+                offset=float(parameters["offset"]) if is_described else None,
+                feature_names=None if names is None else tuple(map(str, names)),
+                digest=parameters["training_digest"] if is_described else None,
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise ServerError(
+                f"model {model!r} must be one that export_triton wrote, got a configuration with "
+                f"something missing or unreadable ({error}); name another model or export it again"
+            ) from error
+
+    def may_be(self, other: ServedModel) -> bool:
+        """Whether two descriptions can be of the same model.
+
+        Parameters
+        ----------
+        other : ServedModel
+            Description read at another time.
+
+        Returns
+        -------
+        bool
+            False if they cannot.
+        """
+        known = None not in (self.digest, other.digest)
+        return self.input_shape == other.input_shape and not (known and self.digest != other.digest)
+
+    @property
+    def n_features(self) -> int:
+        """Values in a row.
+
+        Returns
+        -------
+        int
+            Their number.
+        """
+        return math.prod(self.input_shape)
+
+    @property
+    def rows_in_request(self) -> int:
+        """Rows to send at a time unless fewer are asked for.
+
+        Returns
+        -------
+        int
+            At most `max_batch_size`, fewer where rows are large.
+        """
+        row_bytes = self.n_features * self.dtype.itemsize
+        return max(1, min(self.max_batch_size, REQUEST_BYTES // row_bytes))
+
+    def encode(self, chunk: NDArray[Any]) -> NDArray[Any]:
+        """Bring checked rows into the model's input type.
+
+        Parameters
+        ----------
+        chunk : ndarray of shape (n, *input_shape)
+            Rows of any real type.
+
+        Returns
+        -------
+        ndarray of shape (n, *input_shape)
+            The rows in the type and layout that are sent; shares memory where it can.
+        """
+        return np.ascontiguousarray(chunk, dtype=self.dtype)

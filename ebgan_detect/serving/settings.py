@@ -1,0 +1,61 @@
+"""What connections are made from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ebgan_detect.serving.address import Address
+
+__all__ = ["Settings"]
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a model is, and how to ask it.
+
+    Attributes
+    ----------
+    address : Address
+        Where the server is.
+    model, version : str
+        Which model; the newest version where `version` is empty.
+    concurrency : int
+        Most requests in flight.
+    request_timeout : float
+        Longest wait for one answer [s].
+    retries : int
+        Further tries after an interruption.
+    shared_memory : {'auto', True, False}
+        Whether rows go through shared memory.
+    headers : mapping of str to str
+        Sent with every request.
+    root_certificates, private_key, certificate_chain : str or None
+        PEM files for TLS.
+    """
+
+    address: Address
+    model: str
+    version: str
+    concurrency: int
+    request_timeout: float
+    retries: int
+    shared_memory: bool | str
+    headers: Mapping[str, str]
+    root_certificates: str | None
+    private_key: str | None
+    certificate_chain: str | None
+
+    def pauses(self) -> list[float]:
+        """Waiting times before further tries: doubled each time, and drawn at random.
+
+        Returns
+        -------
+        list of float
+            One for each retry [s].
+        """
+        longest = (min(FIRST_PAUSE * 2**k, LONGEST_PAUSE) for k in range(self.retries))
+        return [limit * random.uniform(0.5, 1.0) for limit in longest]
