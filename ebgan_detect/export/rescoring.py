@@ -1,0 +1,155 @@
+"""Proof at write time: the file's answers beside the estimator's, on the same rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ebgan_detect.data import Rows
+from ebgan_detect.errors import ExportError
+from ebgan_detect.export.pipeline import Source
+
+__all__ = ["rescore"]
+
+SAMPLE_ROWS = 64
+TOLERANCE = 1e-5
+"""Largest relative error of an energy."""
+ROUNDINGS = 4
+"""Float32 roundings of a scaled value that two kernels may differ by: where rows are
+reconstructed almost exactly, these are all that is left of the energy."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the estimator answers.
+
+    Attributes
+    ----------
+    energy, tolerance : ndarray of shape (n,), float64
+        Energies, and how far from them an answer may lie.
+    decision : ndarray of shape (n,), float64
+        Distances from the threshold.
+    """
+
+    energy: NDArray[np.float64]
+    tolerance: NDArray[np.float64]
+    decision: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, source: Source, rows: NDArray[Any]) -> Expected:
+        """Score rows with the estimator, on the CPU.
+
+        Parameters
+        ----------
+        source : Source
+            What was exported.
+        rows : ndarray of shape (n, *input_shape)
+            Finite raw rows.
+
+        Returns
+        -------
+        Expected
+            Its answers.
+        """
+        model = source.detector.model_.portable()
+        cpu = torch.device("cpu")
+        inner = Rows(source.transform(rows))
+        energy = torch.cat(list(model.stream(inner, model, cpu))).numpy()
+        size = torch.cat([s.flatten(1) for s in model.stream(inner, model.scale, cpu)]).numpy()
+        mean_square = np.square(size, dtype=np.float64).mean(axis=1)
+        rounding = 2 * ROUNDINGS * np.finfo(np.float32).eps * np.sqrt(energy * mean_square)
+        return cls(energy, TOLERANCE * energy + rounding, -energy - source.detector.offset_)
+
+
+def rescore(content: bytes, source: Source, dtype: torch.dtype) -> None:
+    """Refuse a file that does not score as its estimator does.
+
+    Calibration rows and distorted ones are scored in one batch, with a row of nan among
+    them where the input allows one, and alone.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    source : Source
+        What was exported.
+    dtype : dtype
+        Type of the input.
+
+    Raises
+    ------
+    ExportError
+        If onnxruntime cannot run the file, or an answer differs.
+    """
+    values = source.sample(SAMPLE_ROWS).astype(np.float64)
+    rows = torch.from_numpy(np.concatenate([values, values[..., ::-1]])).to(dtype).numpy()
+    rows = rows[np.isfinite(rows).reshape(len(rows), -1).all(axis=1)]
+    if not len(rows):
+        raise ExportError(
+            f"the fitted rows must be finite as {dtype} for the file to take such, got none "
+            "that is; fit on smaller values"
+        )
+    run = _runner(content)
+    expected = Expected.of(source, rows)
+    if rows.dtype.kind == "f":
+        answers = run(np.concatenate([rows, np.full_like(rows[:1], np.nan)]))
+        if not (answers["energy"][-1] == np.inf and answers["label"][-1] == -1):
+            raise ExportError(
+                "the ONNX file must answer nan with energy=inf and label=-1, got "
+                f"energy={answers['energy'][-1]} and label={answers['label'][-1]}"
+            )
+        _compare({name: values[:-1] for name, values in answers.items()}, expected)
+    else:
+        _compare(run(rows), expected)
+    alone = Expected(expected.energy[:1], expected.tolerance[:1], expected.decision[:1])
+    _compare(run(rows[:1]), alone)
+
+
+def _runner(content: bytes) -> Any:
+    """A function from rows to named answers."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+    except Exception as error:
+        raise ExportError(f"onnxruntime cannot load the ONNX file: {error}") from error
+    names = [output.name for output in session.get_outputs()]
+
+    def run(rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        try:
+            answers = session.run(None, {"input": rows})
+        except Exception as error:
+            raise ExportError(
+                f"onnxruntime cannot run the ONNX file on {len(rows)} rows: {error}"
+            ) from error
+        return dict(zip(names, answers, strict=True))
+
+    return run
+
+
+def _compare(answers: dict[str, NDArray[Any]], expected: Expected) -> None:
+    """Refuse energies and labels that differ."""
+    energy = answers["energy"].astype(np.float64)
+    finite = np.isfinite(expected.energy)
+    error = np.abs(energy - np.where(finite, expected.energy, 0.0))
+    wrong = np.where(finite, ~(error <= expected.tolerance), energy != np.inf)
+    if wrong.any():
+        raise ExportError(
+            "the ONNX file must score as the estimator does, got energy "
+            f"{energy[wrong][0]:.9g} in place of {expected.energy[wrong][0]:.9g} in a batch of "
+            f"{len(energy)}; see whether the networks act differently when they are traced"
+        )
+    wrong = (answers["label"] == 1) != (expected.decision >= 0)
+    wrong &= ~(np.abs(expected.decision) <= expected.tolerance)
+    if wrong.any():
+        raise ExportError(
+            "the ONNX file must label as the estimator does, got another label at energy "
+            f"{expected.energy[wrong][0]:.9g}"
+        )
