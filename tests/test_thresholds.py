@@ -15,6 +15,7 @@ from ebgan_detect.thresholds import (
     conformal_p_values,
     conformal_threshold,
     contamination_offset,
+    p_value_table,
     rows_needed,
 )
 
@@ -138,6 +139,60 @@ def test_conformal_p_values_of_nothing_are_empty():
     assert conformal_p_values([1.0], []).shape == (0,)
 
 
+# --- tabulated p-values -------------------------------------------------------------------------
+
+
+def look_up(table, energies):
+    """What a reader of the table does, one comparison at a time."""
+    known, p_values = table
+    return np.array([p_values[sum(k < energy for k in known)] for energy in energies])
+
+
+@given(calibration=ENERGIES, new=ENERGIES)
+def test_p_value_table_that_holds_all_energies_is_exact(calibration, new):
+    table = p_value_table(calibration, size=60)
+    np.testing.assert_array_equal(look_up(table, new), conformal_p_values(calibration, new))
+
+
+@given(calibration=ENERGIES, new=ENERGIES, size=st.integers(1, 20))
+def test_p_value_table_is_never_below_the_exact_p_value(calibration, new, size):
+    table = p_value_table(calibration, size)
+    new = np.concatenate([new, calibration, [np.inf]])
+    found, exact = look_up(table, new), conformal_p_values(calibration, new)
+    assert len(table[0]) <= size
+    assert (found >= exact).all()
+    assert found.max() <= 1
+    assert found[-1] == exact[-1] == 1 / (len(calibration) + 1)
+
+
+@pytest.mark.parametrize(
+    ("n", "n_exact", "ratio"), [(1025, 980, 1.002), (20_000, 180, 1.011), (10**6, 100, 1.021)]
+)
+def test_p_value_table_is_exact_in_the_tail_and_close_elsewhere(n, n_exact, ratio):
+    calibration = np.arange(1.0, n + 1)
+    table = p_value_table(calibration, size=1024)
+    known, p_values = table
+    assert 1000 < len(known) <= 1024
+    new = np.concatenate([calibration[-n_exact:], [n + 1.0]])
+    np.testing.assert_array_equal(look_up(table, new), conformal_p_values(calibration, new))
+    # Just above one tabulated energy, up to the next: the largest and smallest p-values there.
+    just_above_the_next = conformal_p_values(calibration, known[1:])
+    assert (p_values[1:-1] / just_above_the_next).max() < ratio
+
+
+def test_p_value_table_of_an_infinite_energy():
+    energies, p_values = p_value_table([1.0, np.inf], size=2)
+    assert p_values.tolist() == [1.0, 2 / 3, 1 / 3]
+    assert energies[0] == 1.0
+    assert energies[1] == np.finfo(np.float64).max
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_p_value_table_without_room_raises(size):
+    with pytest.raises(InvalidParameterError, match=f"size must be .*got {size}"):
+        p_value_table([1.0], size)
+
+
 # --- contamination ----------------------------------------------------------------------------
 
 
@@ -184,6 +239,7 @@ def test_thresholds_of_no_or_nan_energies_raise(energies):
         lambda: conformal_threshold(energies, 0.1),
         lambda: conformal_p_values(energies, [1.0]),
         lambda: contamination_offset(energies, 0.1),
+        lambda: p_value_table(energies, 1),
     ):
         with pytest.raises(InvalidInputError, match="at least one value and no nan"):
             call()
@@ -194,4 +250,5 @@ def test_thresholds_leave_their_input_in_order():
     conformal_threshold(energies, 0.1)
     conformal_p_values(energies, energies)
     contamination_offset(energies, 0.1)
+    p_value_table(energies, 2)
     assert energies.tolist() == [3.0, 1.0, 2.0]
