@@ -13,9 +13,11 @@ from typing import Annotated
 import typer
 
 from ebgan_detect.cli._display import Commands
+from ebgan_detect.cli._export import export
 from ebgan_detect.cli._fit import fit
 from ebgan_detect.cli._info import info
 from ebgan_detect.cli._score import score
+from ebgan_detect.cli._serve_config import serve_config
 
 app = typer.Typer(
     cls=Commands,
@@ -56,5 +58,5 @@ def program(
     """
 
 
-for command in (fit, score, info):
+for command in (fit, score, info, export, serve_config):
     app.command()(command)
