@@ -219,11 +219,10 @@ class EnergyModel(nn.Module):
         block = size if len(self.input_shape) > 1 else ROWS_IN_BLOCK
         for chunk in rows.tensors(size, device, numbers):
             n = len(chunk)
-            filled = chunk.double()
             if n % block:
-                surplus = filled.new_zeros(block - n % block, *self.input_shape)
-                filled = torch.cat([filled, surplus])
-            yield function(filled)[:n].cpu()
+                surplus = chunk.new_zeros(block - n % block, *self.input_shape)
+                chunk = torch.cat([chunk, surplus])
+            yield function(chunk)[:n].cpu()
 
     def portable(self) -> EnergyModel:
         """Copy for another process: on the CPU, with empty optimisers and replay.

@@ -56,7 +56,9 @@ class Scaler(nn.Module):
         Tensor of shape (n, ...), float32
             Scaled rows; values beyond the fitted range are not clipped.
         """
-        return (x.double() - self.shift).div_(self.scale).float()
+        # float32 minus float64 is float64 without a copy; not all integer types are promoted.
+        exact = x if x.is_floating_point() else x.double()
+        return (exact - self.shift).mul_(self.scale.reciprocal()).float()
 
     def inverse(self, scaled: Tensor) -> Tensor:
         """Map scaled rows back to the input's unit.

@@ -185,7 +185,7 @@ def make_adam(
 
 
 class LeanAdam(Adam):
-    """torch's fused Adam over one group of weights, without its bookkeeping at every step.
+    """Fused Adam over one group of weights, without its bookkeeping at every step.
 
     For small networks that costs several times as much as the arithmetic, which stays torch's.
     """
