@@ -98,17 +98,15 @@ def export_onnx(
 
     Examples
     --------
-    >>> from sklearn.datasets import load_digits
-    >>> detector = EBGANDetector(max_epochs=1).fit(load_digits().images)
-    >>> export_onnx(detector, "energy.onnx")  # doctest: +SKIP
-    PosixPath('energy.onnx')
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> detector = EBGANDetector(random_state=0, max_epochs=1).fit(X)
+    >>> export_onnx(detector, "energy.onnx").name
+    'energy.onnx'
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         _require(package)
     source = Source.of(detector)
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
+    target = _writable(Path(path))
     dtype = _input_dtype(source, input_dtype)
     if source.transformers:
         _require("skl2onnx")
@@ -134,6 +132,18 @@ def _require(package: str) -> Any:
         raise MissingDependencyError(
             f"ONNX export needs {package}: pip install 'ebgan-detect[onnx]'"
         ) from error
+
+
+def _writable(target: Path) -> Path:
+    """The target, unless it is known now that it cannot be written in the end."""
+    folder = target.parent
+    if not folder.is_dir():
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    if target.is_dir():
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if not os.access(folder, os.W_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    return target
 
 
 def _input_dtype(source: Source, asked: str) -> torch.dtype:
@@ -167,9 +177,10 @@ def _trace(served: ServedModel, rows: torch.Tensor, names: list[str]) -> ModelPr
                 verbose=False,
             )
         except Exception as error:
+            reason = str(error.__cause__ or error).strip().partition("\n")[0]
             raise ExportError(
-                f"torch cannot export the networks ({type(error).__name__}, its cause is above); "
-                "a factory's modules must not branch on data or on the number of rows"
+                f"torch cannot export the networks: {reason}; modules of a factory must not "
+                "branch on the rows' values or their number"
             ) from error
     model: ModelProto = program.model_proto
     return model

@@ -1,4 +1,4 @@
-"""scikit-learn transformers before a detector, in the same graph."""
+"""Transformers of a scikit-learn Pipeline and the detector behind them, as one graph."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Source:
         ndarray of shape (n, *detector.input_shape_)
             Transformed in float64; as they are where there is no transformer.
         """
-        return self._through([t.transform for _, t in self.transformers], rows)
+        return _through([t.transform for _, t in self.transformers], rows)
 
     def sample(self, n: int) -> NDArray[Any]:
         """Raw rows to try an export on.
@@ -135,17 +135,18 @@ class Source:
         rows = np.asarray(self.detector._calibration_rows.values[:n])
         backwards = [t for _, t in reversed(self.transformers)]
         if all(hasattr(t, "inverse_transform") for t in backwards):
-            return self._through([t.inverse_transform for t in backwards], rows)
+            return _through([t.inverse_transform for t in backwards], rows)
         return np.random.default_rng(0).normal(size=(len(rows), *self.input_shape))
 
-    def _through(self, functions: Sequence[Any], rows: NDArray[Any]) -> NDArray[Any]:
-        """Apply functions of transformers in turn."""
-        with warnings.catch_warnings():
-            # They may know column names; their order is that of the file's input.
-            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
-            for function in functions:
-                rows = np.asarray(function(rows.astype(np.float64)))
-        return rows
+
+def _through(functions: Sequence[Any], rows: NDArray[Any]) -> NDArray[Any]:
+    """Apply functions of fitted transformers in turn, in float64."""
+    with warnings.catch_warnings():
+        # They may know column names; the columns of a file's input have but their order.
+        warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+        for function in functions:
+            rows = np.asarray(function(rows.astype(np.float64)))
+    return rows
 
 
 def transformer_graphs(source: Source, opset: int) -> list[ModelProto]:
@@ -161,48 +162,69 @@ def transformer_graphs(source: Source, opset: int) -> list[ModelProto]:
     Returns
     -------
     list of ModelProto
-        One graph for each transformer, prefixed by its place; empty where there is none.
+        One graph for each transformer, its names prefixed by its place.
 
     Raises
     ------
     ExportError
-        If skl2onnx cannot convert a step.
+        If a step replaces nan, or skl2onnx cannot convert it.
     """
-    if not source.transformers:
-        return []
-    import onnx.compose
-    from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import DoubleTensorType
-
     graphs = []
     for k, (name, transformer) in enumerate(source.transformers):
-        rows = DoubleTensorType([None, transformer.n_features_in_])
         try:
-            graph = convert_sklearn(
-                transformer,
-                name="transformer",
-                initial_types=[("input", rows)],
-                target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
-            )
+            if _replaces_nan(transformer):
+                raise ValueError("it replaces nan, to which a file always answers energy=inf")
+            graphs.append(_converted(transformer, f"step{k}.", opset))
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
             raise ExportError(
                 f"Pipeline step {name!r} ({type(transformer).__name__}) cannot be exported: "
-                f"{reason}; apply it before the Pipeline"
+                f"{reason}; apply it to the rows before the Pipeline gets them"
             ) from error
-        graphs.append(onnx.compose.add_prefix(graph, f"step{k}."))
     return graphs
 
 
-def prepend(graphs: Sequence[ModelProto], detector: ModelProto) -> ModelProto:
-    """Join transformers and detector to one graph of float32 rows.
+def _replaces_nan(transformer: Any) -> bool:
+    """Whether a transformer makes numbers of nan, as an imputer does."""
+    row = np.full((1, transformer.n_features_in_), np.nan)
+    try:
+        return bool(np.isfinite(_through([transformer.transform], row)).any())
+    except ValueError:  # in most, scikit-learn's own check refuses nan
+        return False
 
-    A row that is not finite stays so: transformers may clip or replace such values, and
-    the detector must still see them.
+
+def _converted(transformer: Any, prefix: str, opset: int) -> ModelProto:
+    """One transformer as a valid graph."""
+    from onnx.checker import check_model
+    from onnx.compose import add_prefix
+    from onnx.helper import make_opsetid
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    graph = convert_sklearn(
+        transformer,
+        name="transformer",
+        initial_types=[("input", DoubleTensorType([None, transformer.n_features_in_]))],
+        target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
+    )
+    # skl2onnx states the oldest opset that knows its nodes, and domains that it does not use.
+    domains = {node.domain for node in graph.graph.node} - {""}
+    del graph.opset_import[:]
+    graph.opset_import.append(make_opsetid("", opset))
+    graph.opset_import.extend(make_opsetid(domain, ML_OPSET) for domain in sorted(domains))
+    check_model(graph, full_check=True)
+    return add_prefix(graph, prefix)
+
+
+def prepend(transformers: Sequence[ModelProto], detector: ModelProto) -> ModelProto:
+    """Join transformers and detector to one graph that takes float32 rows.
+
+    A transformer may clip infinity, yet the detector must see it: ``x - x``, which is 0
+    for a number and nan for all else, goes past the transformers and is added behind them.
 
     Parameters
     ----------
-    graphs : sequence of ModelProto
+    transformers : sequence of ModelProto
         From `transformer_graphs`, one or more.
     detector : ModelProto
         Takes float64 rows.
@@ -211,56 +233,37 @@ def prepend(graphs: Sequence[ModelProto], detector: ModelProto) -> ModelProto:
     -------
     ModelProto
         The joined graph, its input and outputs named as the detector's.
-
-    Raises
-    ------
-    ExportError
-        If the graphs do not fit together.
     """
-    import onnx.compose
-    import onnx.parser
+    from onnx.compose import add_prefix, merge_models
+    from onnx.parser import parse_model
 
-    def parse(text: str) -> ModelProto:
-        opset = detector.opset_import[0].version
-        head = f'<ir_version: {detector.ir_version}, opset_import: ["": {opset}]>'
-        return onnx.parser.parse_model(head + text)
-
-    def align(graph: ModelProto) -> ModelProto:
-        # skl2onnx states the oldest opset that knows the nodes; they mean the same here.
-        graph.ir_version = detector.ir_version
-        used = {node.domain for node in graph.graph.node} - {""}
-        del graph.opset_import[:]
-        graph.opset_import.extend(detector.opset_import)
-        graph.opset_import.extend(onnx.helper.make_opsetid(d, ML_OPSET) for d in sorted(used))
-        return graph
-
-    def width(value: Any) -> int:
-        return int(value.type.tensor_type.shape.dim[1].dim_value)
-
-    n = width(graphs[0].graph.input[0])
-    model = parse(f"""
-        raw (float[batch, {n}] input) => (double[batch, {n}] rows, double[batch, 1] zero) {{
-            rows = Cast<to = 11>(input)
-            difference = Sub(rows, rows)
-            axis = Constant<value = int64[1] {{1}}>()
-            zero = ReduceSum(difference, axis)
+    (opset,) = (entry.version for entry in detector.opset_import)
+    header = f'<ir_version: {detector.ir_version}, opset_import: ["": {opset}]>'
+    n_raw, n = (_width(graph) for graph in (transformers[0], detector))
+    joined = parse_model(f"""{header}
+        raw (float[batch, {n_raw}] input) => (double[batch, {n_raw}] rows, double[batch, 1] zero)
+        {{
+            rows = Cast <to = 11> (input)
+            difference = Sub (rows, rows)
+            columns = Constant <value_ints = [1]> ()
+            zero = ReduceSum (difference, columns)
         }}""")
-    last = "rows"
-    try:
-        for graph in graphs:
-            (into,), (out,) = graph.graph.input, graph.graph.output
-            io_map = [(last, into.name)]
-            model = onnx.compose.merge_models(model, align(graph), io_map)
-            last = out.name
-        n = width(detector.graph.input[0])
-        join = parse(f"""
-            join (double[batch, {n}] answer, double[batch, 1] nothing)
-                => (double[batch, {n}] sum) {{
-                wide = Cast<to = 11>(answer)
-                sum = Add(wide, nothing)
-            }}""")
-        model = onnx.compose.merge_models(model, join, [(last, "answer"), ("zero", "nothing")])
-        detector = onnx.compose.add_prefix(detector, "detector.", rename_outputs=False)
-        return onnx.compose.merge_models(model, detector, [("sum", "detector.input")])
-    except Exception as error:
-        raise ExportError(f"transformers and detector do not fit together: {error}") from error
+    last = parse_model(f"""{header}
+        last (double[batch, {n}] transformed, double[batch, 1] nothing) => (double[batch, {n}] sum)
+        {{
+            exact = Cast <to = 11> (transformed)
+            sum = Add (exact, nothing)
+        }}""")
+    output = "rows"
+    for graph in transformers:
+        graph.ir_version = detector.ir_version
+        joined = merge_models(joined, graph, [(output, graph.graph.input[0].name)])
+        output = graph.graph.output[0].name
+    joined = merge_models(joined, last, [(output, "transformed"), ("zero", "nothing")])
+    detector = add_prefix(detector, "detector.", rename_outputs=False)
+    return merge_models(joined, detector, [("sum", "detector.input")])
+
+
+def _width(graph: ModelProto) -> int:
+    """Number of columns that a graph takes."""
+    return int(graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
