@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,6 @@ from ebgan_detect.cli._options import (
     Drop,
     Header,
     Key,
-    Model,
     Quiet,
     Size,
     read_options,
@@ -26,12 +26,27 @@ from ebgan_detect.cli._options import (
 from ebgan_detect.datafiles import DataRows, as_csv, check_output, stream_rows, write_table
 from ebgan_detect.errors import InvalidInputError
 from ebgan_detect.persistence import load
+from ebgan_detect.serving import TritonDetector
 from ebgan_detect.thresholds import conformal_p_values
 
 
 def score(
     data: Data,
-    model: Model,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="Model file written by fit.", show_default=False),
+    ] = None,
+    triton: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Let a Triton server score instead: HOST:PORT for gRPC, or http://HOST:PORT.",
+            rich_help_panel="Server",
+        ),
+    ] = None,
+    model_name: Annotated[
+        str, typer.Option(help="Name of the model there.", rich_help_panel="Server")
+    ] = "energy",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -46,7 +61,7 @@ def score(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Score rows with a fitted model.
+    """Score rows with a fitted model, from a file or on a Triton server.
 
     One line for each row: its line, file or number; score (lower is more
     abnormal); decision (score minus threshold); label (1 inlier, -1 outlier);
@@ -58,20 +73,29 @@ def score(
     ebgan-detect score new.csv -m model.ebgan -o scores.csv
 
     ebgan-detect score pictures/ -m model.ebgan --size 32 | grep ,-1,
+
+    ebgan-detect score new.csv --triton localhost:8001 --model-name energy
     """
+    if (model is None) == (triton is None):
+        raise typer.BadParameter("give either --model FILE or --triton URL")
     if output is not None:
         check_output(output)
-    detector = load(model, device=device)
     parts: list[dict[str, NDArray[Any]]] = []
     n = n_outliers = 0
-    for rows in stream_rows(data, read_options(columns, drop, header, key, size)):
-        table = score_table(detector, rows, data)
-        if output is None:
-            typer.echo(as_csv(table, header=not n), nl=False)
-        else:
-            parts.append(table)
-        n += len(rows.names)
-        n_outliers += int((table["label"] < 0).sum())
+    with ExitStack() as connections:
+        detector: BaseDetector | TritonDetector
+        if triton is not None:
+            detector = connections.enter_context(TritonDetector(triton, model_name))
+        elif model is not None:
+            detector = load(model, device=device)
+        for rows in stream_rows(data, read_options(columns, drop, header, key, size)):
+            table = score_table(detector, rows, data)
+            if output is None:
+                typer.echo(as_csv(table, header=not n), nl=False)
+            else:
+                parts.append(table)
+            n += len(rows.names)
+            n_outliers += int((table["label"] < 0).sum())
     if output is not None:
         write_table(output, {k: np.concatenate([part[k] for part in parts]) for k in parts[0]})
     if not quiet:
@@ -79,9 +103,14 @@ def score(
         note(f"{n_outliers} of {n} rows are outliers ({n_outliers / n:.1%}){place}")
 
 
-def score_table(detector: BaseDetector, rows: DataRows, data: Path) -> dict[str, NDArray[Any]]:
+def score_table(
+    detector: BaseDetector | TritonDetector, rows: DataRows, data: Path
+) -> dict[str, NDArray[Any]]:
     """Everything about some rows from one pass through the networks."""
     check_names(detector, rows, data)
+    if isinstance(detector, TritonDetector):
+        answers = detector.outputs(rows.values, "score", "decision", "label", "p_value")
+        return {rows.kind: rows.names, **answers}
     scores = detector.score_samples(rows.values)
     decision = scores - detector.offset_
     return {
@@ -93,7 +122,7 @@ def score_table(detector: BaseDetector, rows: DataRows, data: Path) -> dict[str,
     }
 
 
-def check_names(detector: BaseDetector, rows: DataRows, data: Path) -> None:
+def check_names(detector: BaseDetector | TritonDetector, rows: DataRows, data: Path) -> None:
     """Refuse other columns than the fitted ones before scikit-learn does, naming a remedy."""
     fitted = [str(name) for name in getattr(detector, "feature_names_in_", ())]
     given = [] if isinstance(rows.values, np.ndarray) else [str(c) for c in rows.values.columns]

@@ -43,13 +43,13 @@ class KeepsConnections(BaseEstimator, ABC):
 
     @contextmanager
     def _connected(self, **changes: Any) -> Iterator[Session]:
-        """The connections that are kept open, or some for one call."""
-        settings = replace(self._settings(), **changes)
+        """The connections that are kept open, or others for one call, with changed settings."""
+        settings = self._settings()
         session: Session | None = self.__dict__.get("_open")
         if session is not None and session.serves(settings):
             yield session
             return
-        session = Session(settings)
+        session = Session(replace(settings, **changes))
         wait = False  # after Ctrl-C: a server that hangs must not hold the user up
         try:
             yield session

@@ -18,7 +18,7 @@ MAX_MESSAGE = 2**31 - 1
 
 
 class GrpcTransport(Transport):
-    """gRPC connection.
+    """Connection that speaks gRPC.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ MAY_PASS = ("429", "502", "503", "504")
 
 
 class HttpTransport(Transport):
-    """HTTP connection.
+    """Connection that speaks HTTP.
 
     Parameters
     ----------

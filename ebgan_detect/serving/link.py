@@ -190,7 +190,7 @@ class Link:
             transport.ask(
                 "register_system_shared_memory",
                 region.name,
-                region.name,
+                region.key,
                 size,
                 timeout=call.time_left(),
             )

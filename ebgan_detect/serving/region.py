@@ -23,6 +23,11 @@ class Region:
     size : int
         Bytes.
 
+    Attributes
+    ----------
+    name, key : str
+        What the server knows it by, and where it opens it.
+
     Raises
     ------
     OSError
@@ -32,17 +37,17 @@ class Region:
     def __init__(self, size: int) -> None:
         from tritonclient.utils import shared_memory
 
-        self.name = PREFIX + uuid.uuid4().hex
+        self.name = self.key = PREFIX + uuid.uuid4().hex
         self.size = size
         self._library = shared_memory
         try:
             self._handle = shared_memory.create_shared_memory_region(
-                self.name, self.name, size, create_only=True
+                self.name, self.key, size, create_only=True
             )
         except shared_memory.SharedMemoryException as error:
             raise OSError(f"{error}: {error.__cause__}") from error
         try:
-            _reserve(self.name, size)
+            _reserve(self.key, size)
         except OSError:
             self.close()
             raise
@@ -62,9 +67,9 @@ class Region:
         self._library.destroy_shared_memory_region(self._handle)
 
 
-def _reserve(name: str, size: int) -> None:
+def _reserve(key: str, size: int) -> None:
     """Claim the memory now: writing to a full file system would end the process."""
-    file = SHARED_MEMORY / name
+    file = SHARED_MEMORY / key
     if not file.exists():  # a system that keeps such regions elsewhere
         return
     descriptor = os.open(file, os.O_RDWR)
