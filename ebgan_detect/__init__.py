@@ -17,7 +17,9 @@ from ebgan_detect.errors import (
     TrainingDivergedError,
     TrainingHealthWarning,
 )
+from ebgan_detect.export import export_onnx, export_triton
 from ebgan_detect.persistence import load, save
+from ebgan_detect.serving import TritonDetector
 from ebgan_detect.training import Callback
 
 __version__ = version("ebgan-detect")
@@ -37,6 +39,9 @@ __all__ = [
     "ServerError",
     "TrainingDivergedError",
     "TrainingHealthWarning",
+    "TritonDetector",
+    "export_onnx",
+    "export_triton",
     "load",
     "save",
 ]
