@@ -87,6 +87,7 @@ def triton_server():
         def start(repository, *, backend="python", mode="none", options=()):
             _require_triton(backend)
             server = TritonServer(repository, backend=backend, mode=mode, options=options)
-            return servers.enter_context(server)
+            servers.callback(server.kill)
+            return server.start()
 
         yield start

@@ -187,7 +187,7 @@ def export_triton(
             write_atomically(staging / LABELS, LABEL_TEXT.encode())
             _take_place(staging, model)
         else:
-            _add(staging, model, number)
+            _add(staging, model, number, overwrite=overwrite)
     return model / str(number)
 
 
@@ -254,17 +254,17 @@ def _take_place(source: Path, target: Path) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         raise ExportError(
-            f"{target} was written by another export meanwhile; call again"
+            f"{target} must be new, but another export has just written it; call again"
         ) from error
 
 
-def _add(staging: Path, model: Path, number: int) -> None:
+def _add(staging: Path, model: Path, number: int, *, overwrite: bool) -> None:
     """Add a staged version to a model: configurations first, then the version as a whole."""
     (model / PYTHON_CONFIG).parent.mkdir(exist_ok=True)
     for file in (PYTHON_CONFIG, CONFIG):
         (staging / file).replace(model / file)
     staged, target = staging / str(number), model / str(number)
-    if target.exists():
+    if overwrite and target.exists():
         # File by file: the version is there at every moment.
         for path in staged.iterdir():
             path.replace(target / path.name)
