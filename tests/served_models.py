@@ -36,8 +36,8 @@ def fit(rows):
 
 
 def export(detector, repository, name, **options):
-    """Write a detector with batches of 64 rows, so that calls need several."""
-    export_triton(detector, repository, name=name, max_batch_size=64, **options)
+    """Write a detector, with small batches so that calls need several."""
+    export_triton(detector, repository, name=name, **{"max_batch_size": 64, **options})
 
 
 def copy_model(repository, name, new, replacements=(), model=None):
@@ -68,7 +68,7 @@ def listener(serve):
             with contextlib.suppress(OSError):
                 while True:
                     connection, _ = server.accept()
-                    connection.settimeout(20)
+                    connection.settimeout(3)
                     threads.append(threading.Thread(target=guarded, args=(connection,)))
                     threads[-1].start()
 

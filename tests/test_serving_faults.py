@@ -1,0 +1,430 @@
+"""Whatever becomes of the server, a call ends with every row right or names the rows that are."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from served_models import copy_model, export, fit, listener, regions, table
+
+from ebgan_detect import ServerError
+from ebgan_detect.serving import TritonDetector
+
+pytestmark = pytest.mark.triton
+
+N = 100_000
+ROUTES = [
+    pytest.param("grpc", False, id="grpc"),
+    pytest.param("http", False, id="http"),
+    pytest.param("grpc", True, id="grpc-shared-memory"),
+    pytest.param("http", True, id="http-shared-memory"),
+]
+SLEEPER = """
+import time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        rows = [pb_utils.get_input_tensor_by_name(r, "input").as_numpy() for r in requests]
+        if any(array.any() for array in rows):  # those that warm the model up are zeros
+            time.sleep(4)
+        return [pb_utils.InferenceResponse([]) for _ in requests]
+"""
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return fit(table(200).to_numpy().copy())
+
+
+@pytest.fixture(scope="module")
+def models(detector, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    export(detector, folder, "table", max_batch_size=256)
+    return folder
+
+
+@pytest.fixture
+def repository(models, tmp_path):
+    """A copy that the test may spoil."""
+    return shutil.copytree(models, tmp_path / "models")
+
+
+@pytest.fixture(scope="module")
+def server_of_all(triton_server, models, triton_backend):
+    return triton_server(models, backend=triton_backend)
+
+
+@pytest.fixture
+def server(server_of_all):
+    """A server that runs, whatever the test before has done to it."""
+    return server_of_all if server_of_all.ready() else server_of_all.restart()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return table(N, seed=1).to_numpy().copy()
+
+
+@pytest.fixture(scope="module")
+def expected(detector, rows):
+    return detector.energy(rows)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind():
+    """Threads and shared memory are gone after every test."""
+    threads, shared = threading.active_count(), regions()
+    yield
+    assert threading.active_count() == threads
+    assert regions() == shared
+
+
+class Feed(torch.utils.data.Dataset):
+    """Rows that cause an event when the client reads row number N / 2 in order to send it."""
+
+    def __init__(self, rows, event):
+        self.rows = rows
+        self.event = event
+        self.passes = 0
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, number):
+        return self.rows[number]
+
+    def __getitems__(self, numbers):
+        # The first pass looks for nan, and nothing has been sent before it ends.
+        self.passes += numbers[0] == 0
+        if self.passes == 2 and self.event is not None and N // 2 in numbers:
+            event, self.event = self.event, None
+            event()
+        return self.rows[numbers]
+
+
+def answered(server, name="table"):
+    """Rows that the running server process has answered."""
+    with urllib.request.urlopen(f"{server.http_url}/v2/models/{name}/stats") as answer:
+        (found,) = json.load(answer)["model_stats"]
+    return found["inference_count"]
+
+
+def url(server, protocol):
+    return getattr(server, f"{protocol}_url")
+
+
+def crash(server):
+    os.kill(server.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def background():
+    """Run something beside the test, which waits for it at its end."""
+    with ThreadPoolExecutor() as pool:
+        started = []
+        yield lambda function: started.append(pool.submit(function))
+        for future in started:
+            future.result()
+
+
+# --- a server that dies ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("protocol", "shared_memory"), ROUTES)
+def test_call_outlives_a_server_that_is_killed_and_restarted(
+    server, rows, expected, background, protocol, shared_memory
+):
+    first = server.pid
+
+    def kill_and_restart():
+        crash(server)
+        background(server.restart)
+
+    feed = Feed(rows, kill_and_restart)
+    served = TritonDetector(
+        url(server, protocol), "table", shared_memory=shared_memory, retries=50, deadline=100
+    )
+    np.testing.assert_allclose(served.energy(feed), expected, rtol=1e-5)
+    assert server.pid != first
+    assert feed.event is None
+    # Both processes had their part in the one call.
+    assert N // 4 < answered(server) < 3 * N // 4
+
+
+@pytest.mark.parametrize(("protocol", "shared_memory"), ROUTES)
+def test_call_to_a_server_that_stays_dead_names_the_rows_done(
+    server, rows, expected, protocol, shared_memory
+):
+    feed = Feed(rows, lambda: crash(server))
+    served = TritonDetector(url(server, protocol), "table", shared_memory=shared_memory, retries=2)
+    with pytest.raises(ServerError, match=r"tried 3 times.*; \d+ of 100000 rows were done") as info:
+        served.outputs(feed, "energy", "label")
+    check_partial(info.value, expected)
+
+
+def check_partial(error, expected):
+    """What an error carries is right, and there is some of it."""
+    done, partial = error.rows_done, error.partial_result
+    assert f"{done.sum()} of {len(done)} rows" in str(error)
+    assert N // 4 < done.sum() < 3 * N // 4
+    np.testing.assert_allclose(partial["energy"][done], expected[done], rtol=1e-5)
+    assert np.isnan(partial["energy"][~done]).all()
+    assert (np.abs(partial["label"]) == done).all()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_call_fails_when_another_model_comes_back(
+    triton_server, repository, rows, background, protocol
+):
+    server = triton_server(repository)
+
+    def replace_model():
+        crash(server)
+        for file in ("config.pbtxt", "configs/python.pbtxt"):
+            path = repository / "table" / file
+            head, key, tail = path.read_text().partition('"ebgan_detect.training_digest"')
+            path.write_text(head + key + tail.replace('string_value: "', 'string_value: "0', 1))
+        background(server.restart)
+
+    served = TritonDetector(url(server, protocol), "table", retries=50, deadline=100)
+    with pytest.raises(ServerError, match="another model is served") as info:
+        served.energy(Feed(rows, replace_model))
+    # No row can be told to be of the one model or of the other.
+    assert not info.value.rows_done.any()
+    assert np.isnan(info.value.partial_result["energy"]).all()
+    assert served.energy(rows[:10]).shape == (10,)
+    server.kill()
+
+
+def test_call_fails_when_a_new_version_takes_over(triton_server, repository, rows, expected):
+    server = triton_server(repository, mode="poll")
+
+    def add_version():
+        folder = repository / "table"
+        shutil.copytree(folder / "1", repository.parent / "staged")
+        (repository.parent / "staged").rename(folder / "2")
+        wait_until(lambda: status(f"{server.http_url}/v2/models/table/versions/2/ready") == 200)
+        wait_until(lambda: status(f"{server.http_url}/v2/models/table/versions/1/ready") != 200)
+
+    with TritonDetector(server.grpc_url, "table") as served:
+        with pytest.raises(ServerError, match="version 2 answers, version 1 did") as info:
+            served.energy(Feed(rows, add_version))
+        assert not info.value.rows_done.any()
+        np.testing.assert_allclose(served.energy(rows), expected, rtol=1e-5)
+    server.kill()
+
+
+def status(place):
+    try:
+        with urllib.request.urlopen(place) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def wait_until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("protocol", "shared_memory"), ROUTES)
+def test_kept_connections_outlive_a_restart_between_calls(
+    server, rows, expected, protocol, shared_memory
+):
+    place = url(server, protocol)
+    with TritonDetector(place, "table", shared_memory=shared_memory, retries=20) as served:
+        np.testing.assert_allclose(served.energy(rows[:300]), expected[:300], rtol=1e-5)
+        crash(server)
+        server.restart()
+        np.testing.assert_allclose(served.energy(rows[:300]), expected[:300], rtol=1e-5)
+
+
+def test_callers_of_a_dying_server_are_all_served(server, rows, expected, background):
+    before = answered(server)
+    crashed = threading.Event()
+
+    def kill_and_restart():
+        crash(server)
+        crashed.set()
+        background(server.restart)
+
+    def call(number):
+        part = slice(number * N // 8, (number + 1) * N // 8)
+        np.testing.assert_allclose(served.energy(rows[part]), expected[part], rtol=1e-5)
+        return crashed.is_set()
+
+    with (
+        TritonDetector(server.grpc_url, "table", retries=50, deadline=100) as served,
+        ThreadPoolExecutor(8) as callers,
+    ):
+        calls = [callers.submit(call, number) for number in range(8)]
+        wait_until(lambda: answered(server) > before + N // 8)
+        kill_and_restart()
+        assert any(future.result() for future in calls)
+    assert 0 < answered(server) < N
+
+
+# --- a server that does not answer ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sleepy_server(triton_server, models, tmp_path_factory):
+    """A model that takes four seconds to answer nothing, and a good one."""
+    folder = shutil.copytree(models, tmp_path_factory.mktemp("sleepy") / "models")
+    copy_model(folder, "table", "sleeper", model=SLEEPER)
+    return triton_server(folder)
+
+
+@pytest.mark.parametrize(("protocol", "shared_memory"), ROUTES)
+def test_deadline_ends_a_call_that_hangs(sleepy_server, rows, expected, protocol, shared_memory):
+    served = TritonDetector(
+        url(sleepy_server, protocol), "sleeper", shared_memory=shared_memory, deadline=1.0
+    )
+    began = time.monotonic()
+    with pytest.raises(ServerError, match="; 0 of 1000 rows were done"):
+        served.energy(rows[:1000])
+    assert 0.9 < time.monotonic() - began < 3.5
+    # The server neither crashed nor holds the rest of its work up.
+    other = TritonDetector(url(sleepy_server, protocol), "table", shared_memory=shared_memory)
+    np.testing.assert_allclose(other.energy(rows[:300]), expected[:300], rtol=1e-5)
+
+
+def test_one_answer_has_a_time_limit_of_its_own(sleepy_server, rows):
+    served = TritonDetector(sleepy_server.grpc_url, "sleeper", request_timeout=0.5)
+    began = time.monotonic()
+    with pytest.raises(ServerError, match="DEADLINE_EXCEEDED"):
+        served.energy(rows[:10])
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_interrupt_does_not_wait_for_a_server_that_hangs(sleepy_server, rows, protocol):
+    served = TritonDetector(url(sleepy_server, protocol), "sleeper", request_timeout=2.0)
+    feed = Feed(rows[:1000], None)
+    own = threading.active_count()
+    began = time.monotonic()
+    timer = threading.Timer(0.7, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        served.energy(feed)
+    assert time.monotonic() - began < 1.8
+    timer.join()
+    wait_until(lambda: threading.active_count() == own)
+
+
+def silent(connection):
+    """Read and never answer."""
+    while connection.recv(65536):
+        pass
+
+
+def dripping(connection):
+    """Answer without end, one byte at a time: a limit for each packet would never be reached."""
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    for _ in itertools.count():
+        connection.sendall(b" ")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "serve"), [("grpc", silent), ("http", silent), ("http", dripping)]
+)
+def test_deadline_counts_while_the_server_is_looked_for(protocol, serve, rows):
+    with listener(serve) as port:
+        began = time.monotonic()
+        served = TritonDetector(f"{protocol}://127.0.0.1:{port}", "table", deadline=1.0)
+        with pytest.raises(ServerError):
+            served.energy(rows[:10])
+        assert 0.9 < time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_absent_server_is_tried_a_few_times(protocol, rows):
+    place = f"{protocol}://127.0.0.1:1"
+    began = time.monotonic()
+    with pytest.raises(ServerError, match=r"refused.*; tried 4 times: start the server") as info:
+        TritonDetector(place, "table", retries=3).energy(rows[:10])
+    assert str(info.value).startswith(place)
+    assert time.monotonic() - began > (0.1 + 0.2 + 0.4) / 2
+    with pytest.raises(ServerError, match=r"the deadline of 0.5 s has passed"):
+        TritonDetector(place, "table", retries=1000, deadline=0.5).energy(rows[:10])
+
+
+def test_unknown_host_is_named(rows):
+    for protocol in ("grpc", "http"):
+        place = f"{protocol}://nowhere.invalid:80"
+        with pytest.raises(ServerError, match=r"nowhere\.invalid"):
+            TritonDetector(place, "table", retries=0).energy(rows[:10])
+
+
+def test_connection_that_breaks_off_is_tried_again(rows):
+    tries = []
+
+    def hang_up(connection):
+        tries.append(connection.recv(65536))
+
+    with listener(hang_up) as port:
+        served = TritonDetector(f"http://127.0.0.1:{port}", "table", retries=2)
+        with pytest.raises(ServerError, match="tried 3 times"):
+            served.energy(rows[:10])
+    assert len(tries) >= 3
+
+
+# --- answers that are wrong -----------------------------------------------------------------
+
+WRONG = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            n = len(pb_utils.get_input_tensor_by_name(request, "input").as_numpy())
+            values = {}
+            responses.append(pb_utils.InferenceResponse([
+                pb_utils.Tensor(name, np.full(n, WRONG[name][0], WRONG[name][1]))
+                for name in request.requested_output_names() if name in WRONG
+            ]))
+        return responses
+
+WRONG = {"energy": (np.nan, np.float32), "label": (3, np.int64), "score": (1.0, np.float64)}
+"""
+
+
+@pytest.fixture(scope="module")
+def wrong_server(triton_server, models, tmp_path_factory):
+    folder = shutil.copytree(models, tmp_path_factory.mktemp("wrong") / "models")
+    copy_model(folder, "table", "wrong", model=WRONG)
+    return triton_server(folder)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("energy", "'energy' must be no nan, got nan"),
+        ("predict", r"'label' must be \+1 or -1, got 3"),
+        ("score_samples", "'score'|data-type|type"),
+        ("p_values", "p_value"),
+    ],
+)
+def test_wrong_answers_are_no_scores(wrong_server, rows, protocol, method, message):
+    served = TritonDetector(url(wrong_server, protocol), "wrong")
+    with pytest.raises(ServerError, match=message) as info:
+        getattr(served, method)(rows[:100])
+    assert not info.value.rows_done.any()
