@@ -197,7 +197,6 @@ def _converted(transformer: Any, prefix: str, opset: int) -> ModelProto:
     """One transformer as a valid graph."""
     from onnx.checker import check_model
     from onnx.compose import add_prefix
-    from onnx.helper import make_opsetid
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import DoubleTensorType
 
@@ -207,13 +206,19 @@ def _converted(transformer: Any, prefix: str, opset: int) -> ModelProto:
         initial_types=[("input", DoubleTensorType([None, transformer.n_features_in_]))],
         target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
     )
-    # skl2onnx states the oldest opset that knows its nodes, and domains that it does not use.
+    _state_opsets(graph, opset)
+    check_model(graph, full_check=True)
+    return add_prefix(graph, prefix)
+
+
+def _state_opsets(graph: ModelProto, opset: int) -> None:
+    """Name each domain in use once: skl2onnx states the oldest opset that knows its nodes."""
+    from onnx.helper import make_opsetid
+
     domains = {node.domain for node in graph.graph.node} - {""}
     del graph.opset_import[:]
     graph.opset_import.append(make_opsetid("", opset))
     graph.opset_import.extend(make_opsetid(domain, ML_OPSET) for domain in sorted(domains))
-    check_model(graph, full_check=True)
-    return add_prefix(graph, prefix)
 
 
 def prepend(transformers: Sequence[ModelProto], detector: ModelProto) -> ModelProto:
@@ -261,7 +266,9 @@ def prepend(transformers: Sequence[ModelProto], detector: ModelProto) -> ModelPr
         output = graph.graph.output[0].name
     joined = merge_models(joined, last, [(output, "transformed"), ("zero", "nothing")])
     detector = add_prefix(detector, "detector.", rename_outputs=False)
-    return merge_models(joined, detector, [("sum", "detector.input")])
+    joined = merge_models(joined, detector, [("sum", "detector.input")])
+    _state_opsets(joined, opset)
+    return joined
 
 
 def _width(graph: ModelProto) -> int:
