@@ -9,7 +9,7 @@ The wheel lacks the ONNX Runtime backend. Where ``EBGAN_TRITON_BACKENDS`` names 
 holds ``onnxruntime/libtriton_onnxruntime.so``, that one can be chosen too.
 
     python -m benchmarks.triton_server              # install only
-    python -m benchmarks.triton_server REPOSITORY   # and serve it until Ctrl-C
+    python -m benchmarks.triton_server REPOSITORY   # and serve it on ports 8000 to 8002
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ BACKENDS = ("python", "onnxruntime")
 # Below the range that the system gives to outgoing connections: no client takes the port of a
 # server that was killed and is about to come back, nor connects to itself there.
 PORTS = range(20_000, 32_000)
+USUAL_PORTS = (8000, 8001, 8002)
 
 
 class TritonUnavailableError(RuntimeError):
@@ -124,6 +125,8 @@ class TritonServer:
         Model control mode; a polling server looks every second.
     options : sequence of str, default=()
         Further options of ``tritonserver``.
+    ports : sequence of three int, default=None
+        Ports for HTTP, gRPC and metrics; free ones by default.
     """
 
     def __init__(
@@ -133,12 +136,13 @@ class TritonServer:
         backend: str = "python",
         mode: str = "none",
         options: Sequence[str] = (),
+        ports: Sequence[int] | None = None,
     ) -> None:
         self.repository = Path(repository).resolve()
         self.backend = backend
         self.mode = mode
         self.options = tuple(options)
-        self.http_port, self.grpc_port, self.metrics_port = free_ports()
+        self.http_port, self.grpc_port, self.metrics_port = ports or free_ports()
         self._log = Path(tempfile.mkstemp(prefix="tritonserver-", suffix=".log")[1])
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -299,8 +303,8 @@ def main() -> None:
     if arguments.repository is None:
         print(install())
         return
-    server = TritonServer(arguments.repository, backend=arguments.backend, mode=arguments.mode)
-    with server:
+    arguments.repository.mkdir(parents=True, exist_ok=True)
+    with TritonServer(**vars(arguments), ports=USUAL_PORTS) as server:
         print(f"{server.http_url}\n{server.grpc_url}\nCtrl-C stops the server", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
