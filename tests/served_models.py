@@ -59,6 +59,11 @@ def regions():
     return {path.name for path in Path("/dev/shm").glob("ebgan_detect_*")}
 
 
+def workers():
+    """Threads of the client."""
+    return [thread for thread in threading.enumerate() if thread.name == "ebgan-detect"]
+
+
 @contextlib.contextmanager
 def listener(serve):
     """A port of this machine; `serve` gets every connection, on a thread of its own."""

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import gc
 import json
 import multiprocessing
 import pickle  # noqa: TID251 - scikit-learn's tools pickle estimators
@@ -9,6 +10,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -18,7 +20,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from served_models import COLUMNS, copy_model, export, fit, listener, pictures, regions, table
+from served_models import (
+    COLUMNS,
+    copy_model,
+    export,
+    fit,
+    listener,
+    pictures,
+    regions,
+    table,
+    workers,
+)
 from sklearn.base import clone, is_outlier_detector
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -29,6 +41,8 @@ from ebgan_detect import InvalidInputError, InvalidParameterError, ServerError, 
 from ebgan_detect.cli._program import app
 from ebgan_detect.serving import TritonDetector
 from ebgan_detect.serving.address import Address
+from ebgan_detect.serving.link import Link
+from ebgan_detect.serving.session import Session
 
 ROUTES = [
     pytest.param("grpc", False, id="grpc"),
@@ -67,10 +81,10 @@ def server(triton_server, repository, triton_backend):
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind():
     """Threads and shared memory are gone after every test."""
-    threads, shared = threading.active_count(), regions()
+    shared = regions()
     yield
-    assert threading.active_count() == threads
-    assert regions() == shared
+    assert not workers()
+    assert regions() <= shared
 
 
 def url(server, protocol):
@@ -238,15 +252,52 @@ def test_spawned_process_scores_with_a_detector_that_it_was_sent(server, protoco
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_kept_connections_serve_several_callers(server, detectors, protocol):
     inputs = [table(n, seed=n) for n in (1, 2, 65, 130, 300, 1, 64, 200)]
-    threads = threading.active_count()
     with (
         TritonDetector(url(server, protocol), "table", concurrency=3) as served,
         ThreadPoolExecutor(8) as callers,
     ):
         answers = list(callers.map(served.energy, inputs))
-        assert threading.active_count() <= threads + 3 + 8
+        assert 1 <= len(workers()) <= 3
     for rows, answer in zip(inputs, answers, strict=True):
         np.testing.assert_allclose(answer, detectors["table"].energy(rows), rtol=1e-5)
+
+
+FORK = """
+import os, sys
+import numpy as np
+from ebgan_detect.serving import TritonDetector
+
+rows = np.random.default_rng(0).normal(size=(200, 4))
+with TritonDetector(sys.argv[1], "nameless", deadline=20) as served:
+    expected = served.energy(rows)
+    child = os.fork()
+    same = bool((served.energy(rows) == expected).all())
+    if child == 0:
+        os._exit(0 if same else 9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert same
+"""
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_forked_process_opens_connections_of_its_own(server, protocol):
+    command = [sys.executable, "-c", FORK, url(server, protocol)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_calls_leave_nothing_in_memory(server, protocol):
+    def connections():
+        gc.collect()
+        return sum(type(entry) in (Link, Session) for entry in gc.get_objects())
+
+    before = connections()
+    for _ in range(3):
+        TritonDetector(url(server, protocol), "table").energy(table(200))
+    assert connections() <= before
 
 
 @pytest.mark.triton

@@ -388,7 +388,7 @@ class TritonDetector(OutlierMixin, KeepsConnections):
 
     def _settings(self) -> Settings:
         """The parameters, checked."""
-        check_parameters(self.get_params(deep=False), self._rules)
+        check_parameters({name: getattr(self, name) for name in self._rules}, self._rules)
         files = (self.root_certificates, self.private_key, self.certificate_chain)
         return Settings(
             Address.parse(self.url),

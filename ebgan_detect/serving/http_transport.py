@@ -92,7 +92,10 @@ class HttpTransport(Transport):
 
         super().close()
         if not gevent.monkey.is_module_patched("threading"):
-            gevent.get_hub().destroy(destroy_loop=True)
+            hub = gevent.get_hub()
+            hub.destroy(destroy_loop=True)
+            # A loop left half-way stays in memory for ever, and with it all that its thread used.
+            hub.throw(gevent.GreenletExit)
 
 
 def _context_factory(settings: Settings) -> Any:
