@@ -32,7 +32,7 @@ from ebgan_detect import (
     save,
 )
 from ebgan_detect.export import export_onnx
-from ebgan_detect.export.graph import PValues
+from ebgan_detect.export.graph import PValues, ServedModel
 from ebgan_detect.export.onnx import _checked, _training_digest
 from ebgan_detect.export.pipeline import Source
 from ebgan_detect.export.rescoring import rescore
@@ -166,6 +166,16 @@ def test_energies_and_labels_equal_the_estimators_at_any_batch(case, batch):
     assert (error <= 1e-5 * case.energy + 1e-7 * np.abs(decision)).all()
 
 
+def test_decisions_are_taken_in_float64(table):
+    with torch.inference_mode():
+        answers = ServedModel(table.detector).eval()(torch.from_numpy(table.rows[:288]))
+    found = dict(zip(SCALARS, answers, strict=True))
+    decision = table.detector.decision_function(table.rows)[:288]
+    # In float32 a decision near the threshold would keep only few of its digits.
+    assert np.abs(decision / table.detector.offset_).min() < 1e-2
+    np.testing.assert_allclose(found["decision"].numpy(), decision, rtol=1e-7, atol=1e-12)
+
+
 def test_p_values_equal_the_exact_ones_in_the_tail_and_are_never_smaller(case):
     found = case.run(case.input)["p_value"]
     known = case.detector.calibration_energies_
@@ -232,7 +242,7 @@ VALUES = st.floats(0, 100).map(lambda v: round(v, 1))  # ties are common
 )
 def test_two_level_lookup_equals_the_exact_p_values(known, new):
     new = np.concatenate([new, known[:20], [np.inf]])
-    found = PValues(torch.from_numpy(known))(torch.from_numpy(new)).numpy()
+    found = PValues(known)(torch.from_numpy(new)).numpy()
     exact = conformal_p_values(known, new)
     if len(known) <= 1024:
         np.testing.assert_array_equal(found, exact)
@@ -244,7 +254,7 @@ def test_two_level_lookup_equals_the_exact_p_values(known, new):
 def test_two_level_lookup_at_every_step(n):
     known = np.arange(1.0, n + 1)
     new = np.concatenate([known, known + 0.5, [0.0]])
-    found = PValues(torch.from_numpy(known))(torch.from_numpy(new)).numpy()
+    found = PValues(known)(torch.from_numpy(new)).numpy()
     exact = conformal_p_values(known, new)
     assert (found >= exact).all()
     np.testing.assert_allclose(found, exact, rtol=1e-15 if n <= 1024 else 0.02)
@@ -256,7 +266,7 @@ def test_p_values_of_normal_rows_stay_valid_with_a_capped_table():
     shares = []
     for _ in range(60):
         energies = rng.gamma(2.0, size=6000)
-        p = PValues(torch.from_numpy(energies[:4000]))(torch.from_numpy(energies[4000:]))
+        p = PValues(energies[:4000])(torch.from_numpy(energies[4000:]))
         shares.append([(p.numpy() <= level).mean() for level in levels])
     error = np.std(shares, axis=0) / np.sqrt(len(shares))
     assert (np.mean(shares, axis=0) <= levels + 4 * error).all()
@@ -347,8 +357,11 @@ def test_export_is_silent_and_leaves_the_detector_as_it_was(tmp_path, capfd):
     detector, rows = colour_images()
     energy, training = detector.energy(rows), [m.training for m in detector.model_.modules()]
     levels = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict}
-    target = export_onnx(detector, str(tmp_path / "model.onnx"), input_dtype="float32")
-    assert target == tmp_path / "model.onnx"
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"old")
+    with target.open("rb") as old:
+        assert export_onnx(detector, str(target), input_dtype="float32") == target
+        assert old.read() == b"old"  # a reader never sees half of either file
     assert tuple(capfd.readouterr()) == ("", "")
     np.testing.assert_array_equal(detector.energy(rows), energy)
     assert [m.training for m in detector.model_.modules()] == training

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ebgan_detect.base import BaseDetector
@@ -20,30 +22,29 @@ TABLE_SIDE = 32
 class PValues(nn.Module):
     """Conformal p-values from a table of calibration energies, at a cost that it bounds.
 
-    An energy is compared with the last energy of every table row, then with the energies
-    of the one row that it falls into: 64 comparisons whatever the calibration set.
+    An energy is compared with the last energy of every table row, then with all energies of
+    the one row that it falls into: 64 comparisons at most, whatever the calibration set.
 
     Parameters
     ----------
-    calibration_energies : array-like of shape (n_calibration,)
+    calibration_energies : ndarray of shape (n_calibration,)
         Energies of held-out normal rows.
     """
 
-    def __init__(self, calibration_energies: Tensor) -> None:
-        super().__init__()
-        energies, p_values = p_value_table(calibration_energies.numpy(), TABLE_SIDE**2)
-        table = torch.full((TABLE_SIDE**2,), torch.inf, dtype=torch.float64)
-        table[: len(energies)] = torch.from_numpy(energies)
-        steps = torch.full((TABLE_SIDE**2 + 1,), float(p_values[-1]), dtype=torch.float64)
-        steps[: len(p_values)] = torch.from_numpy(p_values)
-        rows = table.reshape(TABLE_SIDE, TABLE_SIDE)
-        self.register_buffer("rows", rows)
-        self.register_buffer("last_of_row", rows[:-1, -1].contiguous())
-        self.register_buffer("steps", steps)
-
     rows: Tensor
     last_of_row: Tensor
-    steps: Tensor
+    p_values: Tensor
+
+    def __init__(self, calibration_energies: NDArray[np.float64]) -> None:
+        super().__init__()
+        energies, p_values = p_value_table(calibration_energies, TABLE_SIDE**2)
+        # No energy lies above infinity: the places that stay free are never counted.
+        table = torch.full((TABLE_SIDE**2,), torch.inf, dtype=torch.float64)
+        table[: len(energies)] = torch.from_numpy(energies)
+        rows = table.reshape(TABLE_SIDE, TABLE_SIDE)
+        self.register_buffer("rows", rows)
+        self.register_buffer("last_of_row", rows[:-1, -1].clone())
+        self.register_buffer("p_values", torch.from_numpy(p_values))
 
     def forward(self, energy: Tensor) -> Tensor:
         """Look up energies.
@@ -56,12 +57,12 @@ class PValues(nn.Module):
         Returns
         -------
         Tensor of shape (n,), float64
-            p-values.
+            p-values, in [1 / (n_calibration + 1), 1].
         """
         energy = energy.unsqueeze(1)
         row = (self.last_of_row < energy).sum(dim=1)
-        within = (self.rows[row] < energy).sum(dim=1)
-        return self.steps[TABLE_SIDE * row + within]
+        below = TABLE_SIDE * row + (self.rows[row] < energy).sum(dim=1)
+        return self.p_values[below]
 
 
 class ServedModel(nn.Module):
@@ -83,7 +84,7 @@ class ServedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.model = detector.model_.portable().eval()
-        self.p_values = PValues(torch.from_numpy(detector.calibration_energies_))
+        self.p_values = PValues(detector.calibration_energies_)
         self.offset = float(detector.offset_)
         self.reconstruction = reconstruction
         self.energy_map = energy_map
@@ -105,12 +106,11 @@ class ServedModel(nn.Module):
         model = self.model
         split = model.energy_map(x)
         energy = split.flatten(1).mean(dim=1)
-        # False for nan and infinity alike: energies of such rows are +inf.
-        energy = torch.where(energy < math.inf, energy, math.inf)
+        energy = torch.where(energy < math.inf, energy, math.inf)  # nan is not below, either
         decision = -energy - self.offset
         label = torch.where(decision >= 0, 1, -1)
-        answers = [energy.float(), -energy.float(), decision.float(), label]
-        answers.append(self.p_values(energy).float())
+        p_value = self.p_values(energy)
+        answers = [energy.float(), -energy.float(), decision.float(), label, p_value.float()]
         if self.reconstruction:
             answers.append(model.reconstruct(x).float())
         if self.energy_map:

@@ -91,10 +91,11 @@ def export_onnx(
 
     Notes
     -----
-    Energies agree with the estimator's to a relative error of 1e-5 on rows that float32
-    holds exactly. p-values come from at most 1024 calibration energies: they equal the
+    Energies agree with the estimator's to a relative error of 1e-5, or to a few float32
+    roundings of the scaled values where a row is reconstructed almost exactly, on rows that
+    float32 holds. p-values come from at most 1024 calibration energies: they equal the
     estimator's when there are no more than that; otherwise the smallest ones do, and the
-    others are slightly larger, never smaller.
+    others are up to a few per cent larger, never smaller.
 
     Examples
     --------

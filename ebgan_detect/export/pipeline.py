@@ -242,7 +242,7 @@ def prepend(transformers: Sequence[ModelProto], detector: ModelProto) -> ModelPr
     from onnx.compose import add_prefix, merge_models
     from onnx.parser import parse_model
 
-    (opset,) = (entry.version for entry in detector.opset_import)
+    opset = max(entry.version for entry in detector.opset_import if not entry.domain)
     header = f'<ir_version: {detector.ir_version}, opset_import: ["": {opset}]>'
     n_raw, n = (_width(graph) for graph in (transformers[0], detector))
     joined = parse_model(f"""{header}

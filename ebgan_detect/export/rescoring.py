@@ -147,7 +147,7 @@ def _compare(answers: dict[str, NDArray[Any]], expected: Expected) -> None:
             f"{len(energy)}; see whether the networks act differently when they are traced"
         )
     wrong = (answers["label"] == 1) != (expected.decision >= 0)
-    wrong &= ~(np.abs(expected.decision) <= expected.tolerance)
+    wrong &= np.abs(expected.decision) > expected.tolerance
     if wrong.any():
         raise ExportError(
             "the ONNX file must label as the estimator does, got another label at energy "
