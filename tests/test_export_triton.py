@@ -13,6 +13,8 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 from google.protobuf import text_format
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from ebgan_detect import (
     EBGANDetector,
@@ -25,6 +27,7 @@ from ebgan_detect.export._triton_config import CONFIG, PYTHON_CONFIG, pb, read_c
 
 OUTPUTS = ["energy", "score", "decision", "label", "p_value"]
 TYPES = {"float32": "FP32", "uint8": "UINT8", "float64": "FP64"}
+MODELS = ["table", "image", "piped"]
 GRPC, HTTP = tritonclient.grpc, tritonclient.http
 
 
@@ -52,21 +55,24 @@ def table_rows(seed, n=300):
 
 @pytest.fixture(scope="module")
 def detectors():
-    """Two detectors of one table, and one of pictures."""
+    """Two detectors of one table, one of pictures, and one behind a transformer."""
     small = partial(EBGANDetector, max_epochs=1, margin=0.1, hidden_sizes=(8,), code_dim=4)
     pixels = np.random.default_rng(0).integers(0, 256, (100, 8, 8), dtype=np.uint8)
     return {
         "table": small(random_state=0).fit(table_rows(0)),
         "newer": small(random_state=1).fit(table_rows(1)),
         "image": small(random_state=0).fit(pixels),
+        "piped": make_pipeline(StandardScaler(), small(random_state=0)).fit(
+            table_rows(0).astype(float)
+        ),
     }
 
 
 @pytest.fixture(scope="module")
 def repository(detectors, tmp_path_factory):
-    """Repository with the first table and the pictures; not to be changed."""
+    """Repository with all but the newer detector; not to be changed."""
     folder = tmp_path_factory.mktemp("repository") / "models"
-    for name in ("table", "image"):
+    for name in MODELS:
         export_triton(detectors[name], folder, name=name, max_batch_size=64)
     return folder
 
@@ -137,7 +143,7 @@ def test_layout(repository):
     files = sorted(str(p.relative_to(repository)) for p in repository.rglob("*") if p.is_file())
     assert files == sorted(
         f"{name}/{file}"
-        for name in ("table", "image")
+        for name in MODELS
         for file in ("1/model.onnx", "1/model.py", CONFIG, PYTHON_CONFIG, "labels.txt")
     )
     readable = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
@@ -145,7 +151,7 @@ def test_layout(repository):
 
 
 def test_both_configurations_say_the_same(repository):
-    for name in ("table", "image"):
+    for name in MODELS:
         folder = repository / name
         assert text_of(folder / CONFIG) == text_of(folder / PYTHON_CONFIG)
         assert read_config(folder / CONFIG).platform == "onnxruntime_onnx"
@@ -240,21 +246,25 @@ def test_version_numbers(detectors, own):
 
 
 @pytest.mark.parametrize("may_write_beside", [True, False])
-def test_nothing_half_made_is_left_or_seen(detectors, own, monkeypatch, may_write_beside):
+def test_nothing_half_made_is_left_or_seen(detectors, own, tmp_path, monkeypatch, may_write_beside):
     seen = []
 
     def watch(*_, **__):
         seen.append({p.name for p in own.iterdir()} | {p.name for p in (own / "table").iterdir()})
         raise OSError("disk full")
 
-    before = sorted(own.parent.rglob("*"))
+    def refuse(**_):
+        raise PermissionError
+
+    before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr(triton, "export_onnx", watch)
-    monkeypatch.setattr(triton.os, "access", lambda *_: may_write_beside)
+    if not may_write_beside:
+        monkeypatch.setattr(triton.tempfile, "mkstemp", refuse)
     for name in ("table", "fresh"):
         with pytest.raises(OSError, match="disk full"):
             export_triton(detectors["newer"], own, name=name)
-    assert sorted(own.parent.rglob("*")) == before
-    names = {"table", "image", "1", "configs", CONFIG, "labels.txt"}
+    assert sorted(tmp_path.rglob("*")) == before
+    names = {*MODELS, "1", "configs", CONFIG, "labels.txt"}
     hidden = [sorted(found - names) for found in seen]
     assert all(found <= names for found in seen) == may_write_beside, hidden
     assert all(name.startswith(".") for extra in hidden for name in extra)
@@ -408,6 +418,18 @@ def test_server_answers_like_the_estimator(server, detectors, name, protocol):
             )
             np.testing.assert_array_equal(answer["label"][clear], detector.predict(batch)[clear])
             np.testing.assert_allclose(answer["p_value"], detector.p_values(batch), rtol=1e-5)
+    assert len({*answer["label"]}) == 2, "rows must lie on both sides of the threshold"
+
+
+@pytest.mark.triton
+def test_server_answers_like_a_pipeline(server, detectors):
+    table = table_rows(9, 64)
+    table.loc[::2, "a"] *= 30
+    with connect(server) as client:
+        answer, _ = ask(client, "piped", table.to_numpy())
+    wide = table.astype(float)  # StandardScaler would round the far column to float32
+    np.testing.assert_allclose(answer["score"], detectors["piped"].score_samples(wide), rtol=1e-5)
+    np.testing.assert_array_equal(answer["label"], detectors["piped"].predict(wide))
     assert len({*answer["label"]}) == 2, "rows must lie on both sides of the threshold"
 
 

@@ -7,9 +7,17 @@ import sys
 import time
 from pathlib import Path
 
+import conftest
 import pytest
 
-from benchmarks.triton_server import PORTS, TritonServer, free_ports
+from benchmarks.triton_server import (
+    PORTS,
+    TritonServer,
+    TritonUnavailableError,
+    backend_folder,
+    free_ports,
+    install,
+)
 
 pytestmark = pytest.mark.triton
 
@@ -99,3 +107,50 @@ def test_ports_lie_below_those_of_outgoing_connections():
 
 def test_stop_before_start_does_nothing(empty):
     TritonServer(empty).stop()
+
+
+def test_install_that_fails_says_why_and_leaves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("EBGAN_TRITON_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(
+        TritonUnavailableError, match="cannot install nvidia-pytriton==0.7.0: .*ver"
+    ):
+        install()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_second_backend_is_found_in_the_folder_that_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("EBGAN_TRITON_BACKENDS", str(tmp_path))
+    with pytest.raises(TritonUnavailableError, match=f"got '{tmp_path}'"):
+        backend_folder("onnxruntime")
+    library = tmp_path / "onnxruntime" / "libtriton_onnxruntime.so"
+    library.parent.mkdir()
+    library.touch()
+    assert backend_folder("onnxruntime") == tmp_path
+    command = TritonServer(tmp_path, backend="onnxruntime").command
+    assert f"--backend-directory={tmp_path}" in command
+    assert not any("--model-config-name" in word for word in command)
+
+
+@pytest.mark.parametrize(
+    ("backends", "required", "outcome"),
+    [
+        ("missing", "1", pytest.fail.Exception),
+        ("missing", "", pytest.skip.Exception),
+        ("", "1", pytest.skip.Exception),
+    ],
+)
+def test_missing_backend_skips_or_fails(monkeypatch, backends, required, outcome):
+    monkeypatch.setenv("EBGAN_TRITON_BACKENDS", backends)
+    monkeypatch.setenv("EBGAN_REQUIRE_TRITON", required)
+    with pytest.raises(outcome, match="EBGAN_TRITON_BACKENDS must name a folder"):
+        conftest._require_triton("onnxruntime")
+
+
+def test_missing_server_fails_where_it_is_demanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("EBGAN_TRITON_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    for required, outcome in (("1", pytest.fail.Exception), ("0", pytest.skip.Exception)):
+        monkeypatch.setenv("EBGAN_REQUIRE_TRITON", required)
+        with pytest.raises(outcome, match="cannot install"):
+            conftest._require_triton("python")

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sklearn.pipeline import Pipeline
+
 from ebgan_detect.base import BaseDetector
 from ebgan_detect.errors import ExportError, InvalidParameterError
 from ebgan_detect.export._triton_config import (
@@ -30,6 +32,7 @@ from ebgan_detect.parameters import Rule, check_parameters, flag, integer, one_o
 
 __all__ = ["export_triton"]
 
+HIDDEN = ".ebgan-detect-"
 SERVED_MODEL = Path(__file__).with_name("_served_model.py")
 LABEL_TEXT = "1 for an inlier, -1 for an outlier\n"
 
@@ -63,7 +66,7 @@ _RULES = {
 
 
 def export_triton(
-    detector: BaseDetector,
+    detector: BaseDetector | Pipeline,
     repository: str | os.PathLike[str],
     *,
     name: str = "energy",
@@ -89,8 +92,8 @@ def export_triton(
 
     Parameters
     ----------
-    detector : BaseDetector
-        Fitted detector, or whatever else `export_onnx` takes.
+    detector : BaseDetector or Pipeline
+        Fitted detector, perhaps behind transformers, as in `export_onnx`.
     repository : path-like
         Folder of models; made if there is none.
     name : str, default='energy'
@@ -144,7 +147,9 @@ def export_triton(
 
     Notes
     -----
-    The configuration's parameters hold the metadata of the version that was written last.
+    The configuration's parameters hold the metadata of the version that was written last, and
+    its number as ``ebgan_detect.model_version``.
+
     TensorRT and CUDA graphs change the energies' rounding; compare them with the estimator's
     on your GPU before you rely on them.
     """
@@ -209,16 +214,32 @@ def _staging(repository: Path) -> Iterator[Path]:
     """Folder on the repository's file system in which a model grows unseen.
 
     A polling server complains of a folder in the repository that is not a model, and loads a
-    model again when anything in its folder has changed. So it lies beside the repository, unless
-    that is another file system or may not be written.
+    model again when anything in its folder has changed. So it lies beside the repository where
+    that is possible.
     """
     beside = repository.resolve().parent
-    unseen = beside.stat().st_dev == repository.stat().st_dev and os.access(beside, os.W_OK)
-    place = beside if unseen else repository
-    with tempfile.TemporaryDirectory(dir=place, prefix=".ebgan-detect-") as folder:
+    place = beside if _leads_into(beside, repository) else repository
+    with tempfile.TemporaryDirectory(dir=place, prefix=HIDDEN) as folder:
         staging = Path(folder) / "model"
         staging.mkdir()  # with the user's umask: the server may be another user
         yield staging
+
+
+def _leads_into(folder: Path, repository: Path) -> bool:
+    """Whether a file may be made in a folder and moved into the repository as it is."""
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=HIDDEN)
+    except OSError:
+        return False
+    os.close(handle)
+    probe = Path(name)
+    try:
+        probe = probe.rename(repository / probe.name)
+    except OSError:  # another file system, perhaps
+        return False
+    finally:
+        probe.unlink()
+    return True
 
 
 def _write_configs(model: Path, staged: Path, settings: Mapping[str, Any]) -> None:
