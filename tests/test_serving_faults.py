@@ -182,21 +182,33 @@ def check_partial(error, expected):
     assert (np.abs(partial["label"]) == done).all()
 
 
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_call_fails_when_another_model_comes_back(
-    triton_server, repository, rows, background, protocol
+    triton_server, repository, rows, background, protocol, seen
 ):
     server = triton_server(repository)
 
     def replace_model():
+        if not seen:
+            time.sleep(0.5)  # until nothing is in flight that could break off
         crash(server)
         for file in ("config.pbtxt", "configs/python.pbtxt"):
             path = repository / "table" / file
             head, key, tail = path.read_text().partition('"ebgan_detect.training_digest"')
             path.write_text(head + key + tail.replace('string_value: "', 'string_value: "0', 1))
-        background(server.restart)
+        if seen:
+            background(server.restart)
+        else:
+            server.restart()
 
-    served = TritonDetector(url(server, protocol), "table", retries=50, deadline=100)
+    served = TritonDetector(
+        url(server, protocol),
+        "table",
+        shared_memory=False,
+        retries=50 if seen else 0,
+        concurrency=4 if seen else 1,
+    )
     with pytest.raises(ServerError, match="another model is served") as info:
         served.energy(Feed(rows, replace_model))
     # No row can be told to be of the one model or of the other.
@@ -370,17 +382,31 @@ def test_unknown_host_is_named(rows):
             TritonDetector(place, "table", retries=0).energy(rows[:10])
 
 
-def test_connection_that_breaks_off_is_tried_again(rows):
-    tries = []
+@pytest.mark.parametrize(
+    ("answer", "message", "expected"),
+    [
+        (b"", "tried 3 times", 9),  # the HTTP library itself asks three times
+        (b"HTTP/1.1 503 Service Unavailable\r\n", r"stopping \(HTTP 503\); tried 3 times", 3),
+        (b"HTTP/1.1 400 Bad Request\r\n", r"stopping \(HTTP 400\)$", 1),
+        (b"HTTP/1.1 500 Internal Server Error\r\n", r"stopping \(HTTP 500\)$", 1),
+        (b"HTTP/1.1 200 OK\r\n", "must be one that export_triton wrote", 1),
+    ],
+    ids=["hangs up", "503", "400", "500", "200"],
+)
+def test_only_unavailability_is_tried_again(rows, answer, message, expected):
+    requests = []
 
-    def hang_up(connection):
-        tries.append(connection.recv(65536))
+    def serve(connection):
+        requests.append(connection.recv(65536))
+        body = b'{"error": "stopping"}'
+        if answer:
+            connection.sendall(answer + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
-    with listener(hang_up) as port:
+    with listener(serve) as port:
         served = TritonDetector(f"http://127.0.0.1:{port}", "table", retries=2)
-        with pytest.raises(ServerError, match="tried 3 times"):
+        with pytest.raises(ServerError, match=message):
             served.energy(rows[:10])
-    assert len(tries) >= 3
+    assert len(requests) == expected
 
 
 # --- answers that are wrong -----------------------------------------------------------------
