@@ -112,10 +112,9 @@ def test_stop_before_start_does_nothing(empty):
 def test_install_that_fails_says_why_and_leaves_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("EBGAN_TRITON_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(
-        TritonUnavailableError, match="cannot install nvidia-pytriton==0.7.0: .*ver"
-    ):
+    with pytest.raises(TritonUnavailableError, match="cannot install nvidia-pytriton") as caught:
         install()
+    assert "ERROR: No matching distribution found" in str(caught.value)
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
