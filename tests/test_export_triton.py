@@ -433,6 +433,22 @@ def test_server_answers_like_the_estimator(server, detectors, name, protocol):
 
 
 @pytest.mark.triton
+def test_configuration_for_onnx_runtime_passes_the_checks_of_a_server_without_it(
+    triton_server, detectors, own
+):
+    settings = {"device": "auto", "tensorrt": "fp16", "cuda_graphs": True}
+    export_triton(detectors["newer"], own, name="table", **settings)
+    edit(own / "image" / CONFIG, lambda config: config.input[0].dims.__setitem__(0, 0))
+    options = ["--model-config-name=none", "--exit-on-error=false", "--strict-readiness=false"]
+    server = triton_server(own, options=options)
+    server.kill()
+    accepted = "failed to load '{}' version {}: Invalid argument: unable to find backend library"
+    assert accepted.format("table", 2) in server.log
+    assert accepted.format("piped", 1) in server.log
+    assert "Poll failed for model directory 'image': model input 'input' dimension" in server.log
+
+
+@pytest.mark.triton
 def test_server_answers_like_a_pipeline(server, detectors):
     table = table_rows(9, 64)
     table.loc[::2, "a"] *= 30
