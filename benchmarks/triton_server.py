@@ -209,6 +209,7 @@ class TritonServer:
         """Start the process and wait until it and its models are ready."""
         if self.pid is not None:
             raise RuntimeError(f"the server runs already, as process {self.pid}")
+        self.kill()  # clears up after one that ended by itself
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,

@@ -50,11 +50,12 @@ def test_server_starts_dies_comes_back_and_stops(triton_server, empty):
     os.kill(first, signal.SIGKILL)
     assert wait_until(lambda: not alive(first))
     assert not server.ready()
+    server.start()
+    assert server.pid != first
     server.restart()
     assert server.ready()
-    assert server.pid != first
     assert (server.http_port, server.grpc_port) == ports
-    assert server.log.count("Started HTTPService") == 2
+    assert server.log.count("Started HTTPService") == 3
     second = server.pid
     server.stop()
     assert not alive(second)
