@@ -37,7 +37,13 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 from typer.testing import CliRunner
 
-from ebgan_detect import InvalidInputError, InvalidParameterError, ServerError, save
+from ebgan_detect import (
+    InvalidInputError,
+    InvalidParameterError,
+    MissingDependencyError,
+    ServerError,
+    save,
+)
 from ebgan_detect.cli._program import app
 from ebgan_detect.serving import TritonDetector
 from ebgan_detect.serving.address import Address
@@ -239,13 +245,13 @@ def test_copies_and_pickles_have_no_connections_and_score_alike(server, protocol
 
 
 @pytest.mark.triton
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_spawned_process_scores_with_a_detector_that_it_was_sent(server, protocol):
+def test_spawned_process_scores_with_a_detector_that_it_was_sent(server):
     rows = table(100, seed=6)
-    with TritonDetector(url(server, protocol), "table") as served:
-        expected = served.energy(rows)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            np.testing.assert_allclose(pool.apply(served.energy, [rows]), expected, rtol=1e-5)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        for place in (server.grpc_url, server.http_url):
+            with TritonDetector(place, "table") as served:
+                expected = served.energy(rows)
+                np.testing.assert_allclose(pool.apply(served.energy, [rows]), expected, rtol=1e-5)
 
 
 @pytest.mark.triton
@@ -268,21 +274,21 @@ import numpy as np
 from ebgan_detect.serving import TritonDetector
 
 rows = np.random.default_rng(0).normal(size=(200, 4))
-with TritonDetector(sys.argv[1], "nameless", deadline=20) as served:
-    expected = served.energy(rows)
-    child = os.fork()
-    same = bool((served.energy(rows) == expected).all())
-    if child == 0:
-        os._exit(0 if same else 9)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert same
+for url in sys.argv[1:]:
+    with TritonDetector(url, "nameless", deadline=20) as served:
+        expected = served.energy(rows)
+        child = os.fork()
+        same = bool((served.energy(rows) == expected).all())
+        if child == 0:
+            os._exit(0 if same else 9)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert same
 """
 
 
 @pytest.mark.triton
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_forked_process_opens_connections_of_its_own(server, protocol):
-    command = [sys.executable, "-c", FORK, url(server, protocol)]
+def test_forked_process_opens_connections_of_its_own(server):
+    command = [sys.executable, "-c", FORK, server.grpc_url, server.http_url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -389,6 +395,25 @@ def test_bad_parameters_are_named_together():
 def test_unknown_output_is_refused():
     with pytest.raises(InvalidParameterError, match="got 'scores'"):
         TritonDetector(NOWHERE, "m").outputs(table(1), "scores")
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_missing_client_library_is_named(protocol, monkeypatch):
+    monkeypatch.setitem(sys.modules, f"tritonclient.{protocol}", None)
+    served = TritonDetector(f"{protocol}://{NOWHERE}", "m")
+    remedy = rf"needs tritonclient\[{protocol}\]: pip install 'ebgan-detect\[triton\]'"
+    with pytest.raises(MissingDependencyError, match=remedy):
+        served.energy(table(1))
+
+
+def test_client_library_is_imported_when_it_is_needed():
+    code = """
+import sys
+import ebgan_detect.serving
+ebgan_detect.serving.TritonDetector("localhost:1", "m").fit(None)
+assert not {"tritonclient", "grpc", "gevent"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -588,6 +613,7 @@ def test_regions_are_registered_while_connections_last_and_unregistered_after(se
     before = registered()
     place = url(server, protocol)
     with TritonDetector(place, "table", shared_memory=True, concurrency=2) as served:
+        served.energy(table(3))
         served.energy(table(300))
         during = registered() - before
         assert 1 <= len(during) <= 2

@@ -317,7 +317,7 @@ def test_deadline_ends_a_call_that_hangs(sleepy_server, rows, expected, protocol
 def test_one_answer_has_a_time_limit_of_its_own(sleepy_server, rows):
     served = TritonDetector(sleepy_server.grpc_url, "sleeper", request_timeout=0.5)
     began = time.monotonic()
-    with pytest.raises(ServerError, match="DEADLINE_EXCEEDED"):
+    with pytest.raises(ServerError, match=r"no answer within 0.5 s; raise .*request_timeout"):
         served.energy(rows[:10])
     assert time.monotonic() - began < 3
 
@@ -371,7 +371,7 @@ def test_absent_server_is_tried_a_few_times(protocol, rows):
         TritonDetector(place, "table", retries=3).energy(rows[:10])
     assert str(info.value).startswith(place)
     assert time.monotonic() - began > (0.1 + 0.2 + 0.4) / 2
-    with pytest.raises(ServerError, match=r"the deadline of 0.5 s has passed"):
+    with pytest.raises(ServerError, match=r"of 0.5 s has passed, and all the time.*refused"):
         TritonDetector(place, "table", retries=1000, deadline=0.5).energy(rows[:10])
 
 

@@ -72,7 +72,7 @@ class GrpcTransport(Transport):
             if status == "UNAVAILABLE":
                 raise UnavailableError(text) from error
             if status == "DEADLINE_EXCEEDED":
-                raise TimedOutError(text) from error
+                raise TimedOutError(f"no answer within {timeout:.3g} s") from error
             raise ServerError(text) from error
 
     @override

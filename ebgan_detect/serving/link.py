@@ -145,21 +145,17 @@ class Link:
 
     def close(self) -> None:
         """End the connection and give shared memory back, whether the server lives or not."""
-        transport, self._transport = self._transport, None
-        region, self._region = self._region, None
         try:
-            if transport is not None and region is not None:
-                with contextlib.suppress(ServerError):
-                    transport.ask("unregister_system_shared_memory", region.name, timeout=FAREWELL)
+            self._drop_region()
         finally:
-            if region is not None:
-                region.close()
+            transport, self._transport = self._transport, None
             if transport is not None:
                 transport.close()
 
     def _attempt(self, action: Callable[[Transport], T], call: Call) -> T:
         """Do something with an open connection, again after interruptions."""
-        for pause in [*self.settings.pauses(), None]:
+        pauses = iter(self.settings.pauses())
+        while True:
             try:
                 if self._transport is None:
                     transport = TRANSPORTS[self.settings.address.protocol]
@@ -168,9 +164,9 @@ class Link:
                 return action(self._transport)
             except UnavailableError:
                 self.close()
+                pause = next(pauses, None)
                 if pause is None or not call.pause(pause):
                     raise
-        raise AssertionError("unreachable")
 
     def _description(self, transport: Transport, call: Call) -> ServedModel:
         """What is served now."""
@@ -181,6 +177,7 @@ class Link:
         """The region, made and registered at first use; None where that fails."""
         if self._region is not None and self._region.size >= size:
             return self._region
+        self._drop_region()
         try:
             region = Region(size)
         except OSError as error:
@@ -202,6 +199,20 @@ class Link:
             return None
         self._region = region
         return region
+
+    def _drop_region(self) -> None:
+        """Have the server let go of the region, if it still can, and give the memory back."""
+        region, self._region = self._region, None
+        if region is None:
+            return
+        try:
+            if self._transport is not None:
+                with contextlib.suppress(ServerError):
+                    self._transport.ask(
+                        "unregister_system_shared_memory", region.name, timeout=FAREWELL
+                    )
+        finally:
+            region.close()
 
     def _go_without_memory(self, error: Exception) -> None:
         """Give shared memory up, unless the user insists."""

@@ -15,7 +15,7 @@ from ebgan_detect.serving.link import Link, MemoryUse
 from ebgan_detect.serving.results import Results, Values
 from ebgan_detect.serving.served import ServedModel
 from ebgan_detect.serving.settings import Settings
-from ebgan_detect.serving.transport import UnavailableError
+from ebgan_detect.serving.transport import TimedOutError, UnavailableError
 from ebgan_detect.serving.workers import Workers
 
 __all__ = ["Session"]
@@ -130,8 +130,9 @@ class Session:
                 raise
             flight.salvage(error)
             raise results.failure(self._sentence(error)) from error
-        if call.version != self._version:
-            self._served, self._version = None, call.version
+        if self._version not in (None, call.version):
+            self._served = None
+        self._version = call.version
         return results.values
 
     def _send(
@@ -155,6 +156,10 @@ class Session:
     def _sentence(self, error: ServerError) -> str:
         """What failed, with whom, and what to do about it."""
         text = f"{self.settings.address.url}: {error}"
+        if isinstance(error, TimedOutError):
+            if isinstance(error.__context__, UnavailableError):
+                text += f", and all the time: {error.__context__}"
+            text += "; raise deadline or request_timeout"
         if isinstance(error, UnavailableError):
             tries = self.settings.retries + 1
             text += f"; tried {tries} times: start the server, wait for it, or correct the url"
