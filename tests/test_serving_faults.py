@@ -59,6 +59,20 @@ def repository(models, tmp_path):
     return shutil.copytree(models, tmp_path / "models")
 
 
+@pytest.fixture
+def own_server(triton_server, repository):
+    """Function that starts a server of that copy, for this test alone."""
+    started = []
+
+    def start(**options):
+        started.append(triton_server(repository, **options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
+
+
 @pytest.fixture(scope="module")
 def server_of_all(triton_server, models, triton_backend):
     return triton_server(models, backend=triton_backend)
@@ -185,9 +199,9 @@ def check_partial(error, expected):
 @pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_call_fails_when_another_model_comes_back(
-    triton_server, repository, rows, background, protocol, seen
+    own_server, repository, rows, background, protocol, seen
 ):
-    server = triton_server(repository)
+    server = own_server()
 
     def replace_model():
         if not seen:
@@ -215,11 +229,10 @@ def test_call_fails_when_another_model_comes_back(
     assert not info.value.rows_done.any()
     assert np.isnan(info.value.partial_result["energy"]).all()
     assert served.energy(rows[:10]).shape == (10,)
-    server.kill()
 
 
-def test_call_fails_when_a_new_version_takes_over(triton_server, repository, rows, expected):
-    server = triton_server(repository, mode="poll")
+def test_call_fails_when_a_new_version_takes_over(own_server, repository, rows, expected):
+    server = own_server(mode="poll")
 
     def add_version():
         folder = repository / "table"
@@ -233,7 +246,6 @@ def test_call_fails_when_a_new_version_takes_over(triton_server, repository, row
             served.energy(Feed(rows, add_version))
         assert not info.value.rows_done.any()
         np.testing.assert_allclose(served.energy(rows), expected, rtol=1e-5)
-    server.kill()
 
 
 def status(place):

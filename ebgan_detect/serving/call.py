@@ -72,8 +72,13 @@ class Call:
         -------
         bool
             Whether another try makes sense.
+
+        Raises
+        ------
+        TimedOutError
+            If the deadline passes meanwhile.
         """
-        return not self._stopped.wait(min(seconds, self.time_left()))
+        return not self._stopped.wait(min(seconds, self.time_left())) and self.time_left() > 0
 
     def stop(self) -> None:
         """Let no further try begin."""
