@@ -20,6 +20,7 @@ import fcntl
 import os
 import platform
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -62,9 +63,11 @@ def install() -> Path:
     cache = Path(given).expanduser().resolve()
     cache.mkdir(parents=True, exist_ok=True)
     target = cache / f"triton-{WHEEL.split('==')[1]}-python-{PYTHON}-onnxruntime-{runtime}"
-    with (cache / f"{target.name}.lock").open("w") as lock:
+    with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.is_dir():
+            for unfinished in cache.glob(".installing-*"):
+                shutil.rmtree(unfinished)
             with tempfile.TemporaryDirectory(dir=cache, prefix=".installing-") as folder:
                 _install_into(Path(folder) / "new", runtime)
                 (Path(folder) / "new").rename(target)
@@ -263,8 +266,16 @@ class TritonServer:
 
     @property
     def _end(self) -> str:
-        """Shell command that kills the process group and clears what it leaves behind."""
-        return f"kill -9 -{self._process.pid}; rm -f /dev/shm/{self._shared_memory}*"
+        """Shell command that kills the process group and clears what it leaves behind.
+
+        Without its leader the group is left alone: helpers leave by themselves, and the number
+        may soon be another's.
+        """
+        pid = self._process.pid
+        return (
+            f"grep -qs tritonserver /proc/{pid}/cmdline && kill -9 -{pid}; "
+            f"rm -f /dev/shm/{self._shared_memory}*"
+        )
 
     def restart(self, timeout: float = 30.0) -> Self:
         """Start again on the same ports."""
