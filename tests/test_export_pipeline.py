@@ -10,13 +10,14 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
     MinMaxScaler,
-    Normalizer,
     PolynomialFeatures,
     PowerTransformer,
     StandardScaler,
@@ -57,10 +58,8 @@ def rows():
 
 PIPELINES = {
     "standard": lambda: [StandardScaler()],
-    "minmax": lambda: [MinMaxScaler(clip=True)],
-    "pca": lambda: [PCA(3)],
     "all": lambda: [StandardScaler(), MinMaxScaler((-1, 1)), "passthrough", PCA(2, whiten=True)],
-    "no inverse": lambda: [StandardScaler(), Normalizer()],
+    "no inverse": lambda: [ColumnTransformer([("clip", MinMaxScaler(clip=True), [2, 0, 3])])],
 }
 
 
@@ -143,7 +142,8 @@ def test_file_is_valid_says_what_it_is_and_tells_nothing_else(exported):
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert model.ir_version <= 10
-    assert [(entry.domain, entry.version <= 21) for entry in model.opset_import] == [("", True)]
+    opsets = [(entry.domain, entry.version) for entry in model.opset_import]
+    assert opsets in ([("", 20)], [("", 20), ("ai.onnx.ml", 3)])
     ((name, width),) = [
         (value.name, value.type.tensor_type.shape.dim[1].dim_value) for value in model.graph.input
     ]
@@ -179,7 +179,9 @@ def test_rescoring_notices_another_transformer(exported, rows):
     pipeline, path = exported
     steps = [(name, step) for name, step in pipeline.steps if step != "passthrough"]
     name, first = steps[0]
-    other = type(first)(**first.get_params()).fit(given(pipeline, rows[:40]))
+    if not hasattr(first, "inverse_transform"):
+        pytest.skip("its trial rows are noise, which is clipped alike")
+    other = clone(first).fit(given(pipeline, rows[:40]))
     moved = Pipeline([(name, other), *steps[1:]])
     with pytest.raises(ExportError, match="must score as the estimator does"):
         rescore(path.read_bytes(), Source.of(moved), torch.float32)

@@ -137,13 +137,10 @@ def _require(package: str) -> Any:
 
 def _writable(target: Path) -> Path:
     """The target, unless it is known now that it cannot be written in the end."""
-    folder = target.parent
-    if not folder.is_dir():
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    if not target.parent.is_dir():
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
     if target.is_dir():
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
-    if not os.access(folder, os.W_OK):
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     return target
 
 

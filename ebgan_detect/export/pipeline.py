@@ -130,13 +130,15 @@ class Source:
         Returns
         -------
         ndarray of shape (<= n, *input_shape)
-            Calibration rows, where transformers can undo what they did; else noise.
+            Calibration rows, where transformers can undo what they did; else noise of many
+            magnitudes.
         """
         rows = np.asarray(self.detector._calibration_rows.values[:n])
         backwards = [t for _, t in reversed(self.transformers)]
         if all(hasattr(t, "inverse_transform") for t in backwards):
             return _through([t.inverse_transform for t in backwards], rows)
-        return np.random.default_rng(0).normal(size=(len(rows), *self.input_shape))
+        rng, shape = np.random.default_rng(0), (len(rows), *self.input_shape)
+        return rng.normal(size=shape) * 10 ** rng.uniform(-2, 8, (len(rows), 1))
 
 
 def _through(functions: Sequence[Any], rows: NDArray[Any]) -> NDArray[Any]:

@@ -144,7 +144,7 @@ def _compare(answers: dict[str, NDArray[Any]], expected: Expected) -> None:
         raise ExportError(
             "the ONNX file must score as the estimator does, got energy "
             f"{energy[wrong][0]:.9g} in place of {expected.energy[wrong][0]:.9g} in a batch of "
-            f"{len(energy)}; see whether the networks act differently when they are traced"
+            f"{len(energy)}; a network or transformer acts differently outside Python"
         )
     wrong = (answers["label"] == 1) != (expected.decision >= 0)
     wrong &= np.abs(expected.decision) > expected.tolerance
