@@ -93,5 +93,6 @@ def read_options(
 
 
 Model = Annotated[
-    Path, typer.Option("--model", "-m", help="Model file written by fit.", show_default=False)
+    Path | None,
+    typer.Option("--model", "-m", help="Model file written by fit.", show_default=False),
 ]

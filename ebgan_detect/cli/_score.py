@@ -19,6 +19,7 @@ from ebgan_detect.cli._options import (
     Drop,
     Header,
     Key,
+    Model,
     Quiet,
     Size,
     read_options,
@@ -32,10 +33,7 @@ from ebgan_detect.thresholds import conformal_p_values
 
 def score(
     data: Data,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="Model file written by fit.", show_default=False),
-    ] = None,
+    model: Model = None,
     triton: Annotated[
         str | None,
         typer.Option(

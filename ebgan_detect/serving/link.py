@@ -27,7 +27,7 @@ TRANSPORTS: dict[str, Callable[[Settings], Transport]] = {
 }
 WORTH_SHARING = 2**16
 """Bytes of a request from which on shared memory is the faster way."""
-FAREWELL = 2.0
+FAREWELL = 1.0
 """Longest wait for a server to let go of a region [s]."""
 
 
