@@ -95,7 +95,8 @@ def export_onnx(
     roundings of the scaled values where a row is reconstructed almost exactly, on rows that
     float32 holds. p-values come from at most 1024 calibration energies: they equal the
     estimator's when there are no more than that; otherwise the smallest ones do, and the
-    others are up to a few per cent larger, never smaller.
+    others are up to a few per cent larger, never smaller. Transformers compute in float64,
+    as scikit-learn does on float64 rows.
 
     Examples
     --------

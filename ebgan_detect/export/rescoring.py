@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ from ebgan_detect.export.pipeline import Source
 
 __all__ = ["rescore"]
 
-SAMPLE_ROWS = 64
+SAMPLE_ROWS, SAMPLE_VALUES = 64, 2**21
+"""Most calibration rows to try, and most values in them: large images take much memory."""
 TOLERANCE = 1e-5
 """Largest relative error of an energy."""
 ROUNDINGS = 4
@@ -85,7 +87,8 @@ def rescore(content: bytes, source: Source, dtype: torch.dtype) -> None:
     ExportError
         If onnxruntime cannot run the file, or an answer differs.
     """
-    values = source.sample(SAMPLE_ROWS).astype(np.float64)
+    limit = max(1, SAMPLE_VALUES // math.prod(source.input_shape))
+    values = source.sample(min(SAMPLE_ROWS, limit)).astype(np.float64)
     rows = torch.from_numpy(np.concatenate([values, values[..., ::-1]])).to(dtype).numpy()
     rows = rows[np.isfinite(rows).reshape(len(rows), -1).all(axis=1)]
     if not len(rows):
