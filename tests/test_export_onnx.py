@@ -84,6 +84,7 @@ def offset_table():
     rng = np.random.default_rng(1)
     x = (rng.normal(size=(7200, 4)) * [1, 5, 25, 625] + 1e6).astype(np.float32).astype(float)
     detector = EBGANDetector(calibration_fraction=0.15, n_estimators=2, **SMALL).fit(x)
+    assert len(detector.calibration_energies_) > 1024
     odd = x[:60] + np.float32(40)
     return detector, np.concatenate([x[:400], odd])
 
