@@ -72,9 +72,9 @@ def _require_triton(backend):
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="module", params=BACKENDS)
 def triton_backend(request):
-    """Each backend that serves exported models in turn."""
+    """Each backend that serves exported models in turn; a session's would mix the files."""
     _require_triton(request.param)
     return request.param
 
