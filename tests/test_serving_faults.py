@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,11 @@ from served_models import copy_model, export, fit, listener, regions, table, wor
 
 from ebgan_detect import ServerError
 from ebgan_detect.serving import TritonDetector
+from ebgan_detect.serving.call import Call
+from ebgan_detect.serving.flight import Flight
+from ebgan_detect.serving.results import Results
+from ebgan_detect.serving.transport import Answer
+from ebgan_detect.serving.workers import Workers
 
 pytestmark = pytest.mark.triton
 
@@ -30,14 +36,18 @@ ROUTES = [
 ]
 SLEEPER = """
 import time
+import numpy as np
 import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
         rows = [pb_utils.get_input_tensor_by_name(r, "input").as_numpy() for r in requests]
-        if any(array.any() for array in rows):  # those that warm the model up are zeros
-            time.sleep(4)
-        return [pb_utils.InferenceResponse([]) for _ in requests]
+        if any((array > 1e6).any() for array in rows):
+            time.sleep(3)
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor("energy", np.ones(len(a), np.float32))])
+            for a in rows
+        ]
 """
 
 
@@ -301,14 +311,40 @@ def test_callers_of_a_dying_server_are_all_served(server, rows, expected, backgr
     assert 0 < answered(server) < N
 
 
+def test_answers_that_arrive_after_a_failure_are_kept():
+    def late(_):
+        failed.wait()
+        return Answer("1", {"energy": np.full(2, 0.5, np.float32)})
+
+    def fail(_):
+        failed.set()
+        raise ServerError("no")
+
+    failed = threading.Event()
+    results = Results(4, ["energy"])
+    link = SimpleNamespace(close=lambda: None)
+    pool = Workers(2, lambda: link)
+    flight = Flight(pool, Call(None, 1.0), results)
+    flight.send(late, slice(2, 4))
+    flight.send(fail, slice(0, 2))
+    with pytest.raises(ServerError, match="no") as info:
+        flight.land()
+    flight.cancel()
+    flight.salvage(info.value)
+    pool.close()
+    assert results.done.tolist() == [False, False, True, True]
+    np.testing.assert_array_equal(results.values["energy"], [np.nan, np.nan, 0.5, 0.5])
+
+
 # --- a server that does not answer ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def sleepy_server(triton_server, models, tmp_path_factory):
-    """A model that takes four seconds to answer nothing, and a good one."""
+    """Models that take three seconds over large numbers, and a good one."""
     folder = shutil.copytree(models, tmp_path_factory.mktemp("sleepy") / "models")
-    copy_model(folder, "table", "sleeper", model=SLEEPER)
+    for name in ("sleeper", "another_sleeper"):
+        copy_model(folder, "table", name, model=SLEEPER)
     return triton_server(folder)
 
 
@@ -318,8 +354,8 @@ def test_deadline_ends_a_call_that_hangs(sleepy_server, rows, expected, protocol
         url(sleepy_server, protocol), "sleeper", shared_memory=shared_memory, deadline=1.0
     )
     began = time.monotonic()
-    with pytest.raises(ServerError, match="; 0 of 1000 rows were done"):
-        served.energy(rows[:1000])
+    with pytest.raises(ServerError, match="; 0 of 300 rows were done"):
+        served.energy(rows[:300] + 1e7)
     assert 0.9 < time.monotonic() - began < 3.5
     # The server neither crashed nor holds the rest of its work up.
     other = TritonDetector(url(sleepy_server, protocol), "table", shared_memory=shared_memory)
@@ -330,14 +366,27 @@ def test_one_answer_has_a_time_limit_of_its_own(sleepy_server, rows):
     served = TritonDetector(sleepy_server.grpc_url, "sleeper", request_timeout=0.5)
     began = time.monotonic()
     with pytest.raises(ServerError, match=r"no answer within 0.5 s; raise .*request_timeout"):
-        served.energy(rows[:10])
+        served.energy(rows[:10] + 1e7)
     assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(("protocol", "shared_memory"), ROUTES)
+def test_kept_connections_work_again_after_a_deadline(sleepy_server, rows, protocol, shared_memory):
+    place = url(sleepy_server, protocol)
+    with TritonDetector(place, "another_sleeper", shared_memory=shared_memory) as served:
+        served.set_params(deadline=20.0)
+        assert (served.energy(rows[:10]) == 1).all()
+        served.set_params(deadline=1.0)
+        with pytest.raises(ServerError, match="; 0 of 10 rows were done"):
+            served.energy(rows[:10] + 1e7)
+        served.set_params(deadline=20.0)
+        assert (served.energy(rows[:10]) == 1).all()
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_interrupt_does_not_wait_for_a_server_that_hangs(sleepy_server, rows, protocol):
     served = TritonDetector(url(sleepy_server, protocol), "sleeper", request_timeout=2.0)
-    feed = Feed(rows[:1000], None)
+    feed = Feed(rows[:1000] + 1e7, None)
     began = time.monotonic()
     timer = threading.Timer(0.7, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
     timer.start()

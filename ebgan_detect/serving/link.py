@@ -16,7 +16,12 @@ from ebgan_detect.serving.http_transport import HttpTransport
 from ebgan_detect.serving.region import Region
 from ebgan_detect.serving.served import ServedModel
 from ebgan_detect.serving.settings import Settings
-from ebgan_detect.serving.transport import Answer, Transport, UnavailableError
+from ebgan_detect.serving.transport import (
+    Answer,
+    TimedOutError,
+    Transport,
+    UnavailableError,
+)
 
 __all__ = ["Link", "MemoryUse"]
 
@@ -167,6 +172,9 @@ class Link:
                 pause = next(pauses, None)
                 if pause is None or not call.pause(pause):
                     raise
+            except TimedOutError:
+                self.close()  # a late answer must not meet the next request
+                raise
 
     def _description(self, transport: Transport, call: Call) -> ServedModel:
         """What is served now."""
