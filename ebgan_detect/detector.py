@@ -68,7 +68,7 @@ class EBGANDetector(BaseDetector):
         Weight of the hinge in the discriminator's loss; 1 in the paper.
     replay_size : 'auto' or int, default='auto'
         Number of earlier generated rows that half of the negatives are drawn from; 0 for
-        none, as in the paper.
+        none, as in the paper. Images then have two negatives for each real row.
     noise : 'auto' or float, default='auto'
         Denoising: largest standard deviation of noise on the encoder's input [scaled
         input unit].
@@ -304,6 +304,7 @@ class EBGANDetector(BaseDetector):
                 "noise": 0.0,
                 "hinge_weight": 1.0,
                 "margin_multiple": 4.0,
+                "negatives_ratio": 2,
                 "max_updates": 1500,
             }
         return common | {
@@ -313,6 +314,7 @@ class EBGANDetector(BaseDetector):
             "noise": 0.5,
             "hinge_weight": 0.1,
             "margin_multiple": 3.0,
+            "negatives_ratio": 1,
             "max_updates": 1000,
         }
 
@@ -330,6 +332,7 @@ class EBGANDetector(BaseDetector):
             pull_away_weight=self.pull_away_weight,
             hinge_weight=settings["hinge_weight"],
             replay_size=settings["replay_size"],
+            negatives_ratio=settings["negatives_ratio"],
             noise=settings["noise"],
         )
 

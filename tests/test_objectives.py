@@ -490,17 +490,18 @@ def test_replay_keeps_copies_of_the_rows():
     assert stored(buffer) == [1, 2]
 
 
-def test_negatives_are_half_new_half_replayed(rng):
-    game = make_ebgan(replay_size=100)
+@pytest.mark.parametrize(("ratio", "n", "n_new"), [(1, 9, 5), (2, 18, 9), (3, 27, 9)])
+def test_negatives_are_half_new_half_replayed(ratio, n, n_new, rng):
+    game = make_ebgan(replay_size=100, negatives_ratio=ratio)
     earlier = torch.full((50, 5), 7.0)
     game.replay.extend(earlier)
     new = normal(9, 5)
-    mixed, n_new = game._mix_with_replay(new, rng)
-    assert mixed.shape == (9, 5)
-    assert n_new == 5
-    assert torch.equal(mixed[:5], new[:5])
+    mixed, n_found = game._mix_with_replay(new, rng)
+    assert mixed.shape == (n, 5)
+    assert n_found == n_new
+    assert torch.equal(mixed[:n_new], new[:n_new])
     known = torch.cat([earlier, new])
-    assert all((known == row).all(dim=1).any() for row in mixed[5:])
+    assert all((known == row).all(dim=1).any() for row in mixed[n_new:])
     assert game.replay.filled.item() == 59
     broad = game.negatives(40, rng)
     assert (broad == 7).all(dim=1).sum() > 20

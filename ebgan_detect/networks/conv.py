@@ -111,7 +111,7 @@ def conv_networks(
         *(
             layer
             for n_in, n_out in pairwise(widths)
-            for layer in (nn.Conv2d(n_in, n_out, 4, 2, 1), nn.LeakyReLU(NEGATIVE_SLOPE))
+            for layer in (nn.Conv2d(n_in, n_out, 4, 2, 1), nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
         ),
         nn.Flatten(),
         nn.Linear(math.prod(innermost), code_dim),
@@ -138,8 +138,8 @@ def _upsampling(
 
     def between(width: int) -> list[nn.Module]:
         if normalise:
-            return [nn.BatchNorm2d(width), nn.ReLU()]
-        return [nn.LeakyReLU(NEGATIVE_SLOPE)]
+            return [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        return [nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)]
 
     layers: list[nn.Module] = [
         nn.Linear(n_inputs, math.prod(innermost), bias=not normalise),

@@ -43,6 +43,8 @@ class EBGANObjective(AutoEncoderObjective):
         Weight of the hinge in the discriminator's loss, > 0; 1 in the paper.
     replay_size : int
         Number of earlier generated rows to keep; 0 for none, as in the paper.
+    negatives_ratio : int
+        Negatives for each real row where earlier ones are kept: half of them new, half earlier.
     generator_learning_rate : float
         Generator's rate as a multiple of the discriminator's, > 0.
     noise : float
@@ -76,6 +78,7 @@ class EBGANObjective(AutoEncoderObjective):
         pull_away_weight: float = 0.1,
         hinge_weight: float = 1.0,
         replay_size: int = 0,
+        negatives_ratio: int = 1,
         generator_learning_rate: float = 1.0,
         noise: float = 0.0,
         betas: tuple[float, float] = (0.5, 0.99),
@@ -90,6 +93,7 @@ class EBGANObjective(AutoEncoderObjective):
         self.hinge_weight = hinge_weight
         self.rate_factors = {"generator": generator_learning_rate}
         self.replay = ReplayBuffer(replay_size, input_shape) if replay_size else None
+        self.negatives_ratio = negatives_ratio
 
     @override
     def configure_optimizers(self, learning_rate: float) -> None:
@@ -142,12 +146,13 @@ class EBGANObjective(AutoEncoderObjective):
         return {"loss_generator": loss.detach(), "pull_away": pull_away.detach()}
 
     def _mix_with_replay(self, generated: Tensor, rng: torch.Generator) -> tuple[Tensor, int]:
-        """New samples first, then as many earlier ones; and the number of new ones."""
+        """New samples first, then about as many earlier ones; and the number of new ones."""
         if self.replay is None:
             return generated, len(generated)
         self.replay.extend(generated)
-        n_new = (len(generated) + 1) // 2
-        earlier = self.replay.draw(len(generated) - n_new, rng)
+        n = self.negatives_ratio * len(generated)
+        n_new = min((n + 1) // 2, len(generated))
+        earlier = self.replay.draw(n - n_new, rng)
         return torch.cat([generated[:n_new], earlier]), n_new
 
     @override
