@@ -223,7 +223,7 @@ def _table_ranks(n: int, size: int) -> NDArray[np.intp]:
         return np.arange(n, 0, -1)
     # After `exact` single steps the ratio of two neighbours is that of the last step.
     steps = np.arange(1, size + 1)
-    exact = max(1, np.count_nonzero(steps * (1 + np.log(n / steps)) <= size))
+    exact = max(1, int(np.count_nonzero(steps * (1 + np.log(n / steps)) <= size)))
     apart = np.rint(np.geomspace(exact, n, size - exact + 1)).astype(np.intp)
     return np.union1d(np.arange(1, exact), apart)[::-1]
 

@@ -16,7 +16,8 @@ MODULES = [
     *(
         found.name
         for found in pkgutil.walk_packages(ebgan_detect.__path__, "ebgan_detect.")
-        if not found.name.endswith(".__main__")  # importing one runs its program
+        # Importing the one runs its program; the other needs the server that it runs in.
+        if not found.name.endswith((".__main__", "._served_model"))
     ),
 ]
 NAMESPACE = {"np": np, "torch": torch, "EBGANDetector": ebgan_detect.EBGANDetector}
