@@ -111,7 +111,10 @@ def conv_networks(
         *(
             layer
             for n_in, n_out in pairwise(widths)
-            for layer in (nn.Conv2d(n_in, n_out, 4, 2, 1), nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
+            for layer in (
+                nn.Conv2d(n_in, n_out, 4, 2, 1),
+                nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+            )
         ),
         nn.Flatten(),
         nn.Linear(math.prod(innermost), code_dim),
