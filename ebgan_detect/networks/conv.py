@@ -120,9 +120,8 @@ def conv_networks(
         nn.Linear(math.prod(innermost), code_dim),
     )
     decoder = _upsampling(code_dim, widths, shapes, bounded, normalise=False)
-    # A generator as narrow as the decoder falls behind it, and teaches little: on MNIST with
-    # digit 9 held out the average precision was 0.42 with equal widths, 0.58 with double ones (one
-    # seed, development rows of the training file).
+    # A generator as narrow as the decoder falls behind it, and teaches little;
+    # `python -m benchmarks.heldout_digit --development` compares the two.
     wider = [channels, *(2 * width for width in hidden_sizes)]
     generator = _upsampling(latent_dim, wider, shapes, bounded, normalise=True)
     return Networks(encoder, decoder, generator)
