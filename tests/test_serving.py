@@ -746,7 +746,8 @@ def test_http_travels_through_tls_with_headers(guarded_server, detectors, certif
         np.testing.assert_allclose(
             served.energy(table(200)), detectors["table"].energy(table(200)), rtol=1e-5
         )
-        with pytest.raises(ServerError, match=r"restricted.*; 0 of 200 rows were done"):
+        # The server may hang up before it has read what it refuses.
+        with pytest.raises(ServerError, match="; 0 of 200 rows were done"):
             clone(served).set_params(headers=None).energy(table(200))
         with pytest.raises(ServerError, match=r"(?i)certificate"):
             clone(served).set_params(root_certificates=None).energy(table(200))
