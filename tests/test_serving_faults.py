@@ -148,7 +148,8 @@ def url(server, protocol):
 
 
 def crash(server):
-    os.kill(server.pid, signal.SIGKILL)
+    """Kill the server and its helpers, which would linger where it comes back at once."""
+    os.killpg(server.pid, signal.SIGKILL)
 
 
 @pytest.fixture
