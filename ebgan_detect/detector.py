@@ -27,7 +27,7 @@ from ebgan_detect.networks import (
 )
 from ebgan_detect.objectives import AutoEncoderObjective, EBGANObjective, Objective
 from ebgan_detect.parameters import Rule, auto_or, flag, integer, one_of, real, sizes
-from ebgan_detect.training import Callback, resolve_device
+from ebgan_detect.training import Callback, fastest_precision, resolve_device
 
 __all__ = ["EBGANDetector"]
 
@@ -103,8 +103,10 @@ class EBGANDetector(BaseDetector):
         other images onto [0, 1] unless they lie there already.
     device : str, default='auto'
         `'auto'` is CUDA if there is one, else the CPU.
-    precision : {'float32', 'bf16-mixed'}, default='float32'
-        Precision of training. Scoring is always in float32.
+    precision : {'auto', 'float32', 'bf16-mixed'}, default='auto'
+        Precision of training; scoring is always in float32. `'auto'` is `'bf16-mixed'` for
+        convolutional networks on images of at least 16 pixels a side where the device
+        multiplies bfloat16 natively, which halves the time, and `'float32'` elsewhere.
     checkpoint : str or path, default=None
         Folder that keeps the training state after every epoch. A later `fit` with the same
         rows and parameters goes on from there, to bit-identical weights on a CPU.
@@ -224,7 +226,7 @@ class EBGANDetector(BaseDetector):
         false_alarm_rate: float = 0.05,
         scaling: str = "auto",
         device: str | torch.device = "auto",
-        precision: str = "float32",
+        precision: str = "auto",
         checkpoint: str | Path | None = None,
         callbacks: Sequence[Callback] | None = None,
         warm_start: bool = False,
@@ -297,6 +299,7 @@ class EBGANDetector(BaseDetector):
                 if architecture == "conv"
                 else (512, 256)
             )
+            large = architecture == "conv" and min(sides) >= 16
             return common | {
                 "hidden_sizes": hidden,
                 "code_dim": 32,
@@ -305,6 +308,7 @@ class EBGANDetector(BaseDetector):
                 "hinge_weight": 1.0,
                 "margin_multiple": 4.0,
                 "negatives_ratio": 2,
+                "precision": fastest_precision(resolve_device(self.device)) if large else "float32",
                 "max_updates": 1500,
             }
         return common | {
@@ -315,6 +319,7 @@ class EBGANDetector(BaseDetector):
             "hinge_weight": 0.1,
             "margin_multiple": 3.0,
             "negatives_ratio": 1,
+            "precision": "float32",
             "max_updates": 1000,
         }
 

@@ -204,7 +204,7 @@ def test_fit_defaults_and_choices_are_the_library_s():
     }
     hints = get_type_hints(fit)
     assert get_args(hints["scaling"]) == SCALINGS
-    assert get_args(hints["precision"]) == PRECISIONS
+    assert get_args(hints["precision"]) == ("auto", *PRECISIONS)
 
 
 def test_fit_passes_every_option_on(tmp_path, fitted):

@@ -67,7 +67,7 @@ class BaseDetector(ScoringDetector):
         "contamination": auto_or(real(0, 0.5, closed="(]")),
         "false_alarm_rate": real(0, 1, closed="()"),
         "scaling": one_of(*SCALINGS),
-        "precision": one_of(*PRECISIONS),
+        "precision": one_of("auto", *PRECISIONS),
         "checkpoint": Rule(lambda v: v is None or isinstance(v, str | Path), "None or a folder"),
         "callbacks": Rule(
             lambda v: (
@@ -263,7 +263,7 @@ class BaseDetector(ScoringDetector):
                 device=device,
                 seed=self._seed,
                 schedule=SCHEDULES[schedule],
-                precision=self.precision,
+                precision=self.settings_["precision"],
                 average_decay=AVERAGE_DECAY if self.keep_state == "average" else 0.0,
                 criterion=separation(torch.cat(held_out), self._seed) if held_out else None,
                 callbacks=list(self.callbacks or ()),

@@ -87,8 +87,8 @@ def fit(
         Literal["auto", "standard", "minmax", "none"], training_option("Scaling of the input.")
     ] = "auto",
     precision: Annotated[
-        Literal["float32", "bf16-mixed"], training_option("Precision of training.")
-    ] = "float32",
+        Literal["auto", "float32", "bf16-mixed"], training_option("Precision of training.")
+    ] = "auto",
     checkpoint: Annotated[
         Path | None,
         training_option(

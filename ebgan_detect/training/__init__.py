@@ -3,7 +3,13 @@
 from ebgan_detect.training.callbacks import Callback, ProgressBar
 from ebgan_detect.training.checkpoint import Checkpoint
 from ebgan_detect.training.loop import SCHEDULES, Trainer
-from ebgan_detect.training.placement import PRECISIONS, autocast, place, resolve_device
+from ebgan_detect.training.placement import (
+    PRECISIONS,
+    autocast,
+    fastest_precision,
+    place,
+    resolve_device,
+)
 from ebgan_detect.training.rows import ResidentRows, StreamedRows, TrainingRows, training_rows
 from ebgan_detect.training.run import TrainingRun
 
@@ -19,6 +25,7 @@ __all__ = [
     "TrainingRows",
     "TrainingRun",
     "autocast",
+    "fastest_precision",
     "place",
     "resolve_device",
     "training_rows",
