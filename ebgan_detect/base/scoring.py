@@ -19,7 +19,45 @@ from ebgan_detect.model import EnergyModel
 from ebgan_detect.thresholds import conformal_p_values
 from ebgan_detect.training import resolve_device
 
-__all__ = ["ScoringDetector"]
+__all__ = ["ScoringDetector", "rows_of_shape"]
+
+
+def rows_of_shape(known: Any, X: Any, shape: tuple[int, ...], owner: str) -> Rows:
+    """Wrap rows, refusing other columns or another shape than the fitted ones.
+
+    Parameters
+    ----------
+    known : object
+        Has `n_features_in_` and, where columns had names, `feature_names_in_`.
+    X : array-like, Tensor, DataFrame, memmap or Dataset
+        Rows.
+    shape : tuple of int
+        Shape of one fitted row.
+    owner : str
+        Name of the estimator's class, for messages.
+
+    Returns
+    -------
+    Rows
+        The rows; their values are not looked at.
+
+    Raises
+    ------
+    InvalidInputError
+        If names, number or shape differ, in scikit-learn's words where it has some.
+    """
+    try:
+        _check_feature_names(known, X, reset=False)
+        rows = as_rows(X)
+        if len(rows.shape) == 2 and len(shape) == 1:
+            _check_n_features(known, np.broadcast_to(0.0, rows.shape), reset=False)
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
+    if rows.shape[1:] != shape:
+        raise InvalidInputError(
+            f"X has rows of shape {rows.shape[1:]}, but {owner} is expecting rows of shape {shape}"
+        )
+    return rows
 
 
 class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
@@ -165,27 +203,18 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
 
     def _validate(self, X: Any, *, reset: bool) -> Rows:
         """Check input once, at the public edge."""
-        try:
-            _check_feature_names(self, X, reset=reset)
-        except ValueError as error:
-            raise InvalidInputError(str(error)) from error
-        rows = as_rows(X)
-        shape = rows.shape[1:]
         if reset:
-            self.input_shape_ = shape
-            self.n_features_in_ = int(np.prod(shape))
-        elif len(shape) == 1 == len(self.input_shape_):
             try:
-                _check_n_features(self, np.broadcast_to(0.0, rows.shape), reset=False)
+                _check_feature_names(self, X, reset=True)
             except ValueError as error:
                 raise InvalidInputError(str(error)) from error
-        elif shape != self.input_shape_:
-            raise InvalidInputError(
-                f"X has rows of shape {shape}, but {type(self).__name__} is expecting rows of "
-                f"shape {self.input_shape_}"
-            )
+            rows = as_rows(X)
+            self.input_shape_ = rows.shape[1:]
+            self.n_features_in_ = int(np.prod(self.input_shape_))
+        else:
+            rows = rows_of_shape(self, X, self.input_shape_, type(self).__name__)
         low, high = rows.check_finite(self._read_rows())
-        if not reset and len(shape) > 1 and self.model_.scaler.contradicts(low, high):
+        if not reset and len(self.input_shape_) > 1 and self.model_.scaler.contradicts(low, high):
             scaler = self.model_.scaler
             warnings.warn(
                 f"X must be in the unit of the fitted images ({scaler.low:g} to {scaler.high:g}), "

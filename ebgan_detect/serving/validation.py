@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import _check_feature_names, _check_n_features
 
-from ebgan_detect.data import Rows, as_rows
+from ebgan_detect.base import rows_of_shape
+from ebgan_detect.data import Rows
 from ebgan_detect.errors import InvalidInputError
 from ebgan_detect.serving.served import ServedModel
 
@@ -44,18 +44,7 @@ def checked_rows(X: Any, served: ServedModel, owner: str) -> Rows:
         facts["feature_names_in_"] = np.array(served.feature_names, dtype=object)
     # Has what scikit-learn's checks look at; the estimator itself would ask the server again.
     known = type(owner, (), facts)()
-    try:
-        _check_feature_names(known, X, reset=False)
-        rows = as_rows(X)
-        if len(rows.shape) == 2 and len(served.input_shape) == 1:
-            _check_n_features(known, np.broadcast_to(0.0, rows.shape), reset=False)
-    except ValueError as error:
-        raise InvalidInputError(str(error)) from error
-    if rows.shape[1:] != served.input_shape:
-        raise InvalidInputError(
-            f"X has rows of shape {rows.shape[1:]}, but {owner} is expecting rows of shape "
-            f"{served.input_shape}"
-        )
+    rows = rows_of_shape(known, X, served.input_shape, owner)
     _check_values(rows, served)
     return rows
 
