@@ -24,6 +24,7 @@ bench: .venv/.installed
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.heldout_digit
 	$(BIN)/python -m benchmarks.tabular
+	$(BIN)/python -m benchmarks.serving
 
 docs: .venv/.installed
 	$(BIN)/pdoc --docformat numpy --output-directory build/docs ebgan_detect
