@@ -16,6 +16,7 @@ __all__ = [
     "check_parameters",
     "flag",
     "integer",
+    "none_or",
     "one_of",
     "real",
     "sizes",
@@ -150,6 +151,27 @@ def auto_or(rule: Rule) -> Rule:
     return Rule(
         lambda v: (isinstance(v, str) and v == "auto") or rule.holds(v), f"'auto' or {rule.text}"
     )
+
+
+def none_or(rule: Rule) -> Rule:
+    """A rule that None passes too.
+
+    Parameters
+    ----------
+    rule : Rule
+        What else is allowed.
+
+    Returns
+    -------
+    Rule
+        The wider rule.
+
+    Examples
+    --------
+    >>> none_or(integer(1)).text
+    'None or an int >= 1'
+    """
+    return Rule(lambda v: v is None or rule.holds(v), f"None or {rule.text}")
 
 
 def check_parameters(parameters: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:

@@ -11,6 +11,7 @@ from ebgan_detect.parameters import (
     check_parameters,
     flag,
     integer,
+    none_or,
     one_of,
     real,
     sizes,
@@ -34,6 +35,7 @@ NAN, INF = float("nan"), float("inf")
         (sizes(), [(), (3,), [4, 2], (np.int64(5),)], [(0,), (1.0,), 3, "12", None, (True,), {3}]),
         (flag(), [True, False], [0, 1, None, "True", np.array([True])]),
         (auto_or(integer(2)), ["auto", 2], [1, "Auto", None, np.array(["auto", "auto"])]),
+        (none_or(integer(2)), [None, 2], [1, "None", "auto"]),
         (auto_or(real(0, 0.5, closed="(]")), ["auto", 0.1], [0.7, "0.1", True]),
     ],
 )

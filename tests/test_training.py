@@ -31,6 +31,7 @@ from ebgan_detect.training import (
     ResidentRows,
     Trainer,
     autocast,
+    fastest_precision,
     resolve_device,
 )
 from ebgan_detect.training.placement import place, sparing_threads
@@ -849,6 +850,15 @@ def test_autocast_runs_products_in_bfloat16_only_on_request():
         assert (x @ x).dtype == torch.float32
     with autocast(CPU, "bf16-mixed"):
         assert (x @ x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"amx_bf16": True}, "bf16-mixed"), ({"amx_bf16": False}, "float32"), ({}, "float32")],
+)
+def test_fastest_precision_of_a_cpu_follows_its_capabilities(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert fastest_precision(CPU) == expected
 
 
 def test_training_in_mixed_precision_keeps_float32_weights_and_similar_losses():

@@ -28,18 +28,13 @@ from ebgan_detect.export._triton_config import (
 )
 from ebgan_detect.export.onnx import export_onnx
 from ebgan_detect.files import write_atomically
-from ebgan_detect.parameters import Rule, check_parameters, flag, integer, one_of
+from ebgan_detect.parameters import Rule, check_parameters, flag, integer, none_or, one_of
 
 __all__ = ["export_triton"]
 
 HIDDEN = ".ebgan-detect-"
 SERVED_MODEL = Path(__file__).with_name("_served_model.py")
 LABEL_TEXT = "1 for an inlier, -1 for an outlier\n"
-
-
-def _or_none(rule: Rule) -> Rule:
-    """A rule for a setting that may be left as it is."""
-    return Rule(lambda v: v is None or rule.holds(v), f"None or {rule.text}")
 
 
 _RULES = {
@@ -51,15 +46,15 @@ _RULES = {
         ),
         "letters, digits, '_', '-' and single dots, beginning with none of the last two",
     ),
-    "version": _or_none(integer(1)),
-    "max_batch_size": _or_none(integer(1)),
-    "instances": _or_none(integer(1)),
-    "device": _or_none(one_of("cpu", "gpu", "auto")),
-    "intra_op_thread_count": _or_none(integer(0)),
+    "version": none_or(integer(1)),
+    "max_batch_size": none_or(integer(1)),
+    "instances": none_or(integer(1)),
+    "device": none_or(one_of("cpu", "gpu", "auto")),
+    "intra_op_thread_count": none_or(integer(0)),
     "versions_served": Rule(
         lambda v: v is None or v == "all" or integer(1).holds(v), "None, 'all' or an int >= 1"
     ),
-    "tensorrt": _or_none(one_of("off", "fp32", "fp16")),
+    "tensorrt": none_or(one_of("off", "fp32", "fp16")),
     "cuda_graphs": flag(),
     "overwrite": flag(),
 }

@@ -44,7 +44,7 @@ class EBGANObjective(AutoEncoderObjective):
     replay_size : int
         Number of earlier generated rows to keep; 0 for none, as in the paper.
     negatives_ratio : int
-        Negatives for each real row where earlier ones are kept: half of them new, half earlier.
+        Negatives for each real row where earlier ones are kept. Up to 2, half of them are new.
     generator_learning_rate : float
         Generator's rate as a multiple of the discriminator's, > 0.
     noise : float

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
 
 from ebgan_detect.errors import InvalidParameterError, ServerError
-from ebgan_detect.parameters import Rule, check_parameters, integer, real
+from ebgan_detect.parameters import Rule, check_parameters, integer, none_or, real
 from ebgan_detect.serving.address import Address
 from ebgan_detect.serving.call import Call
 from ebgan_detect.serving.connections import KeepsConnections
@@ -26,17 +26,12 @@ ATTRIBUTE_SECONDS = 5.0
 """Longest wait for an attribute: notebooks read them all to show an object."""
 
 
-def _none_or(rule: Rule) -> Rule:
-    """A rule that None passes too."""
-    return Rule(lambda v: v is None or rule.holds(v), f"None or {rule.text}")
-
-
 def _text(text: str, holds: Callable[[str], bool] = bool) -> Rule:
     """A rule for strings."""
     return Rule(lambda v: isinstance(v, str) and holds(v), text)
 
 
-_FILE = _none_or(Rule(lambda v: isinstance(v, str | Path) and Path(v).is_file(), "a PEM file"))
+_FILE = none_or(Rule(lambda v: isinstance(v, str | Path) and Path(v).is_file(), "a PEM file"))
 
 
 class TritonDetector(OutlierMixin, KeepsConnections):
@@ -105,16 +100,16 @@ class TritonDetector(OutlierMixin, KeepsConnections):
         "url": _text("HOST:PORT, perhaps with a scheme before it"),
         "model": _text("the name of a model"),
         "version": _text("a number as a str, or ''", lambda v: not v or v.isdecimal()),
-        "batch_size": _none_or(integer(1)),
+        "batch_size": none_or(integer(1)),
         "concurrency": integer(1),
-        "deadline": _none_or(real(0, closed="()")),
+        "deadline": none_or(real(0, closed="()")),
         "request_timeout": real(0, closed="()"),
         "retries": integer(0),
         "shared_memory": Rule(
             lambda v: isinstance(v, bool) or (isinstance(v, str) and v == "auto"),
             "'auto', True or False",
         ),
-        "headers": _none_or(
+        "headers": none_or(
             Rule(
                 lambda v: (
                     isinstance(v, Mapping)
