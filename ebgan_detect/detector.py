@@ -11,23 +11,26 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ebgan_detect.base import BaseDetector, MemberPlan
+from ebgan_detect.base import (
+    ArchitectureMixin,
+    BaseDetector,
+    GenerationMixin,
+    MemberPlan,
+    ReconstructionMixin,
+)
 from ebgan_detect.errors import InvalidParameterError
 from ebgan_detect.networks import (
     Factory,
     Networks,
     build_networks,
     conv_networks,
-    default_channels,
     mlp_networks,
 )
 from ebgan_detect.objectives import AutoEncoderObjective, EBGANObjective, Objective
-from ebgan_detect.parameters import Rule, auto_or, flag, integer, one_of, real, sizes
-from ebgan_detect.training import Callback, fastest_precision, resolve_device
+from ebgan_detect.parameters import Rule, auto_or, flag, integer, real
+from ebgan_detect.training import Callback
 
 __all__ = ["EBGANDetector"]
 
@@ -36,7 +39,7 @@ Margin = str | float | tuple[float, float] | Callable[[float], float]
 REPLAY_BYTES = 2**28
 
 
-class EBGANDetector(BaseDetector):
+class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, BaseDetector):
     """Anomaly detector whose score is the energy of an energy-based GAN.
 
     An autoencoder is trained to reconstruct normal rows and, by an adversary, to fail on
@@ -172,11 +175,7 @@ class EBGANDetector(BaseDetector):
     """
 
     _rules: ClassVar[Mapping[str, Rule]] = {
-        "architecture": Rule(
-            lambda v: callable(v) or one_of("auto", "mlp", "conv").holds(v),
-            "'auto', 'mlp', 'conv' or a callable",
-        ),
-        "hidden_sizes": auto_or(sizes()),
+        **ArchitectureMixin._architecture_rules,
         "code_dim": auto_or(integer(1)),
         "latent_dim": auto_or(integer(1)),
         "adversarial": flag(),
@@ -279,49 +278,14 @@ class EBGANDetector(BaseDetector):
 
     def _defaults(self, *, is_image: bool) -> dict[str, Any]:
         """One configuration for each kind of input."""
-        shape = self.input_shape_
-        n_features = math.prod(shape)
-        sides = shape[-2:]
-        conv = is_image and min(sides) >= 8 and max(sides) <= 256
-        architecture = self.architecture
-        if architecture == "auto":
-            architecture = "conv" if conv else "mlp"
-        if architecture == "conv" and not is_image:
-            raise InvalidParameterError(
-                f"architecture='conv' needs images, got rows of shape {shape}; use 'mlp'"
-            )
-        channels, height, width = (1, 1, *shape)[-3:]
-        replay = REPLAY_BYTES // (4 * n_features)
-        common = {"architecture": architecture, "replay_size": min(100 * self.batch_size, replay)}
-        if is_image:
-            hidden = (
-                default_channels((channels, height, width))
-                if architecture == "conv"
-                else (512, 256)
-            )
-            large = architecture == "conv" and min(sides) >= 16
-            return common | {
-                "hidden_sizes": hidden,
-                "code_dim": 32,
-                "latent_dim": 32,
-                "noise": 0.0,
-                "hinge_weight": 1.0,
-                "margin_multiple": 4.0,
-                "negatives_ratio": 2,
-                "precision": fastest_precision(resolve_device(self.device)) if large else "float32",
-                "max_updates": 1500,
-            }
-        return common | {
-            "hidden_sizes": (96, 96),
-            "code_dim": 64,
+        replay = REPLAY_BYTES // (4 * math.prod(self.input_shape_))
+        common = self._autoencoder_defaults(is_image=is_image) | {
             "latent_dim": 32,
-            "noise": 0.5,
-            "hinge_weight": 0.1,
-            "margin_multiple": 3.0,
-            "negatives_ratio": 1,
-            "precision": "float32",
-            "max_updates": 1000,
+            "replay_size": min(100 * self.batch_size, replay),
         }
+        if is_image:
+            return common | {"hinge_weight": 1.0, "margin_multiple": 4.0, "negatives_ratio": 2}
+        return common | {"hinge_weight": 0.1, "margin_multiple": 3.0, "negatives_ratio": 1}
 
     def _make_objective(self, plan: MemberPlan) -> Objective:
         """Build the networks, settle the margin, and set up the game."""
@@ -357,95 +321,15 @@ class EBGANDetector(BaseDetector):
         return float(self.settings_["margin_multiple"] * plan.pilot(pilot))
 
     def _networks(self, plan: MemberPlan) -> Networks:
-        """Networks of one member, from a family or the user's factory."""
-        settings = self.settings_
-        family = {"mlp": mlp_networks, "conv": conv_networks}.get(settings["architecture"])
-        factory: Any = settings["architecture"]
-        if family is not None:
-            factory = partial(
-                family,
-                hidden_sizes=settings["hidden_sizes"],
-                code_dim=settings["code_dim"],
-                latent_dim=settings["latent_dim"],
-                bounded=plan.bounded,
-            )
-        return build_networks(
-            factory, plan.input_shape, latent_dim=settings["latent_dim"], seed=plan.seed
+        """Networks of one member."""
+        latent_dim = self.settings_["latent_dim"]
+        factory = self._factory(
+            {"mlp": mlp_networks, "conv": conv_networks},
+            plan,
+            code_dim=self.settings_["code_dim"],
+            latent_dim=latent_dim,
         )
-
-    # --- what only a reconstruction can show --------------------------------------------------
-
-    def energy_map(self, X: Any) -> NDArray[np.float64]:
-        """Energy of each row, split over its features or pixels.
-
-        Parameters
-        ----------
-        X : array-like, Tensor, DataFrame, memmap or Dataset
-            Rows of the fitted shape.
-
-        Returns
-        -------
-        ndarray of shape (n, *input_shape_), float64
-            Squared errors of scaled values, >= 0; their mean over a row is its energy.
-
-        Raises
-        ------
-        InvalidInputError
-            As in `energy`.
-        """
-        check_is_fitted(self, "model_")
-        rows = self._validate(X, reset=False)
-        return self._stream(rows, self.model_.energy_map, self.input_shape_, np.float64)
-
-    def reconstruct(self, X: Any) -> NDArray[np.float64]:
-        """What the autoencoder makes of each row.
-
-        Parameters
-        ----------
-        X : array-like, Tensor, DataFrame, memmap or Dataset
-            Rows of the fitted shape.
-
-        Returns
-        -------
-        ndarray of shape (n, *input_shape_), float64
-            Reconstructions [fitted unit], averaged over the members.
-
-        Raises
-        ------
-        InvalidInputError
-            As in `energy`.
-        """
-        check_is_fitted(self, "model_")
-        rows = self._validate(X, reset=False)
-        return self._stream(rows, self.model_.reconstruct, self.input_shape_, np.float64)
-
-    def sample(
-        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
-    ) -> NDArray[np.float64]:
-        """Draw rows from the generator.
-
-        Parameters
-        ----------
-        n_samples : int
-            Number of rows, >= 1, divided evenly among the members.
-        random_state : int, RandomState or None
-            Seed of the draw; None draws anew each time.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, *input_shape_), float64
-            Generated rows [fitted unit].
-
-        Raises
-        ------
-        InvalidParameterError
-            If `n_samples` is below 1, or the detector has no generator.
-        """
-        check_is_fitted(self, "model_")
-        if not integer(1).holds(n_samples):
-            raise InvalidParameterError(f"n_samples must be an int >= 1, got {n_samples!r}")
-        seed = int(check_random_state(random_state).randint(2**31 - 1))
-        return self.model_.to(resolve_device(self.device)).sample(n_samples, seed).numpy()
+        return build_networks(factory, plan.input_shape, latent_dim=latent_dim, seed=plan.seed)
 
 
 def _between(start: float, stop: float, progress: float) -> float:

@@ -1,0 +1,85 @@
+"""Networks from a family's name or a user's factory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+from ebgan_detect.base.fitting import MemberPlan
+from ebgan_detect.base.scoring import ScoringDetector
+from ebgan_detect.errors import InvalidParameterError
+from ebgan_detect.networks import default_channels
+from ebgan_detect.parameters import Rule, auto_or, one_of, sizes
+from ebgan_detect.training import fastest_precision, resolve_device
+
+__all__ = ["ArchitectureMixin"]
+
+
+class ArchitectureMixin(ScoringDetector):
+    """Adds the choice of networks, and what else autoencoders of all detectors share."""
+
+    _architecture_rules: ClassVar[Mapping[str, Rule]] = {
+        "architecture": Rule(
+            lambda v: callable(v) or one_of("auto", "mlp", "conv").holds(v),
+            "'auto', 'mlp', 'conv' or a callable",
+        ),
+        "hidden_sizes": auto_or(sizes()),
+    }
+
+    architecture: Any
+    hidden_sizes: str | Sequence[int]
+    settings_: dict[str, Any]
+
+    def _autoencoder_defaults(self, *, is_image: bool) -> dict[str, Any]:
+        """One autoencoder, and one length of its training, for each kind of input."""
+        shape = self.input_shape_
+        architecture = self._resolved_architecture(is_image=is_image)
+        if not is_image:
+            return {
+                "architecture": architecture,
+                "hidden_sizes": (96, 96),
+                "code_dim": 64,
+                "noise": 0.5,
+                "precision": "float32",
+                "max_updates": 1000,
+            }
+        channels, height, width = (1, 1, *shape)[-3:]
+        conv = architecture == "conv"
+        large = conv and min(height, width) >= 16
+        return {
+            "architecture": architecture,
+            "hidden_sizes": default_channels((channels, height, width)) if conv else (512, 256),
+            "code_dim": 32,
+            "noise": 0.0,
+            "precision": fastest_precision(resolve_device(self.device)) if large else "float32",
+            "max_updates": 1500,
+        }
+
+    def _resolved_architecture(self, *, is_image: bool) -> Any:
+        """What stands behind ``architecture='auto'`` for rows of the fitted shape."""
+        shape = self.input_shape_
+        architecture = self.architecture
+        if isinstance(architecture, str) and architecture == "auto":
+            fits = is_image and min(shape[-2:]) >= 8 and max(shape[-2:]) <= 256
+            return "conv" if fits else "mlp"
+        if isinstance(architecture, str) and architecture == "conv" and not is_image:
+            raise InvalidParameterError(
+                f"architecture='conv' needs images, got rows of shape {shape}; use 'mlp'"
+            )
+        return architecture
+
+    def _factory(
+        self, families: Mapping[str, Callable[..., Any]], plan: MemberPlan, **options: Any
+    ) -> Any:
+        """The user's own factory, or the named family with its settings filled in."""
+        settings = self.settings_
+        architecture = settings["architecture"]
+        if callable(architecture):
+            return architecture
+        return partial(
+            families[architecture],
+            hidden_sizes=settings["hidden_sizes"],
+            bounded=plan.bounded,
+            **options,
+        )
