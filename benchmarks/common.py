@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,11 +26,17 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("ebgan-detect", "torch", "numpy", "scikit-learn", "pyod")
 
 
-def data_folder() -> Path:
+def find_data_folder() -> Path | None:
     """Folder of the data files: ``EBGAN_DATA``, else ``shared/data`` beside the checkout."""
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get("EBGAN_DATA", default))
-    if not folder.is_dir():
+    return folder if folder.is_dir() else None
+
+
+def data_folder() -> Path:
+    """As `find_data_folder`, for a benchmark that cannot do without it."""
+    folder = find_data_folder()
+    if folder is None:
         raise SystemExit("no data: set EBGAN_DATA to the folder that holds images/ and tabular/")
     return folder
 
@@ -40,15 +50,38 @@ def metrics(is_anomaly: ArrayLike, scores: ArrayLike) -> dict[str, float]:
     }
 
 
+def false_positive_rate(
+    is_anomaly: ArrayLike, scores: ArrayLike, *, true_positive_rate: float = 0.95
+) -> float:
+    """Share of anomalies that pass where at least this share of normal rows does.
+
+    Normal is "positive" here, as is usual where outliers of other kinds are looked for: the
+    threshold is the highest score that keeps the true positive rate; low scores are abnormal.
+    """
+    is_anomaly, scores = np.asarray(is_anomaly, bool), np.asarray(scores)
+    normal = np.sort(scores[~is_anomaly])
+    threshold = normal[int((1 - true_positive_rate) * len(normal) + 1e-9)]
+    return float(np.mean(scores[is_anomaly] >= threshold))
+
+
+def result_path(benchmark: str, settings: Mapping[str, Any], results: Path = RESULTS) -> Path:
+    """File of a run: ``<results>/<benchmark>/<settings>.json``."""
+    name = "_".join(str(value) for value in settings.values()).replace("/", "-")
+    return results / benchmark / f"{name}.json"
+
+
 def run_once(
-    benchmark: str, settings: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]
+    benchmark: str,
+    settings: Mapping[str, Any],
+    measure: Callable[[], Mapping[str, Any]],
+    *,
+    results: Path = RESULTS,
 ) -> dict[str, Any]:
     """Return a run's stored result, or measure and store it: a benchmark can be taken up again.
 
-    The result lies in ``results/<benchmark>/<settings>.json`` with versions, device and seconds.
+    The result lies in `result_path` with versions, device, seconds and peak memory.
     """
-    name = "_".join(str(value) for value in settings.values()).replace("/", "-")
-    path = RESULTS / benchmark / f"{name}.json"
+    path = result_path(benchmark, settings, results)
     if path.exists():
         stored: dict[str, Any] = json.loads(path.read_text())
         return stored
@@ -59,12 +92,58 @@ def run_once(
         **settings,
         **result,
         "seconds": round(time.perf_counter() - started, 1),
+        **peak_memory(),
         "device": device_name(),
         "versions": {package: version(package) for package in PACKAGES},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
     return record
+
+
+@contextmanager
+def watched_memory() -> Iterator[dict[str, int]]:
+    """Peak of the memory that a block takes, as ``peak_bytes`` when it ends.
+
+    On a GPU what torch allocated there, in all; else what the process's own memory grew by
+    (mapped files do not count), looked at every few milliseconds.
+    """
+    found: dict[str, int] = {}
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        yield found
+        found["peak_bytes"] = torch.cuda.max_memory_allocated()
+        return
+
+    def resident() -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("RssAnon:")[1].split()[0]) * 1024
+
+    before = peak = resident()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.005):
+            peak = max(peak, resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        watcher.join()
+        found["peak_bytes"] = peak - before
+
+
+def peak_memory() -> dict[str, int]:
+    """Most memory that this process has taken so far [MiB], and torch on a GPU where it ran."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    peak = {"peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit}
+    if torch.cuda.is_initialized():
+        peak["peak_cuda_mib"] = torch.cuda.max_memory_allocated() // 2**20
+    return peak
 
 
 def device_name() -> str:

@@ -79,10 +79,22 @@ def conv_networks(
         If a side is outside 8...256 pixels, or there are more levels than the image can be
         halved.
 
+    Notes
+    -----
+    The discriminators of [2]_ are ``hidden_sizes=(64, 128, 256)`` for 64 pixels, in its
+    notation 64c4s2-128c4s2-256c4s2, and ``hidden_sizes=(64, 128, 256, 512)`` for 128 and 256
+    pixels, each with a mirrored decoder.
+
+    Differs from the paper: its code is the innermost feature map, which holds more values than
+    a 64-pixel image; here a dense layer narrows it to `code_dim`. Its autoencoder normalises
+    batches too. Its generators start from 4x4 pixels whatever the discriminator's depth.
+
     References
     ----------
     .. [1] Radford, Metz, Chintala, "Unsupervised Representation Learning with Deep
        Convolutional Generative Adversarial Networks", ICLR 2016.
+    .. [2] Zhao, Mathieu, LeCun, "Energy-based Generative Adversarial Network", ICLR 2017,
+       section 4.3 and appendix D.
 
     Examples
     --------
