@@ -110,30 +110,47 @@ class EnergyModel(nn.Module):
         mean = self.mean_over_members(self.scale(x), "reconstruct")
         return self.scaler.inverse(mean.reshape(-1, *self.input_shape))
 
-    @torch.inference_mode()
-    def sample(self, n: int, seed: int) -> Tensor:
-        """Draw rows from the members' generators in turn.
+    def draw_latents(self, n: int, seed: int) -> list[Tensor]:
+        """Draw generator inputs, divided evenly among the members.
 
         Parameters
         ----------
         n : int
-            Number of rows.
+            Number of rows in all.
         seed : int
-            Seed of the latents.
+            Seed of the draw.
+
+        Returns
+        -------
+        list of Tensor of shape (n_member, latent_dim), float32
+            One entry for each member, on the CPU; empty ones where there are more members
+            than rows.
+        """
+        device = self.scaler.scale.device
+        rng = torch.Generator(device).manual_seed(seed)
+        count = len(self.members)
+        return [
+            game.draw_latents(len(range(k, n, count)), rng, device).cpu()
+            for k, game in enumerate(self.games())
+        ]
+
+    def generate(self, latents: Tensor, member: int) -> Tensor:
+        """What one member's generator makes of latents.
+
+        Parameters
+        ----------
+        latents : Tensor of shape (n, latent_dim)
+            Generator inputs of any real dtype.
+        member : int
+            Number of the member.
 
         Returns
         -------
         Tensor of shape (n, *input_shape), float64
-            Generated rows in the input's unit, on the CPU.
+            Generated rows in the input's unit.
         """
-        rng = torch.Generator(self.scaler.scale.device).manual_seed(seed)
-        count = len(self.members)
-        drawn = [
-            member.sample(len(range(k, n, count)), rng)
-            for k, member in enumerate(self.eval().games())
-            if k < n
-        ]
-        return self.scaler.inverse(torch.cat(drawn).reshape(-1, *self.input_shape)).cpu()
+        rows = self.games()[member].generate(latents.float())
+        return self.scaler.inverse(rows.reshape(-1, *self.input_shape))
 
     def games(self) -> list[Objective]:
         """The members, typed.
@@ -193,7 +210,7 @@ class EnergyModel(nn.Module):
         device: torch.device,
         numbers: NDArray[np.intp] | None = None,
     ) -> Iterator[Tensor]:
-        """Apply a function of raw rows to a whole input, chunk by chunk.
+        """Apply a function of raw rows, or of latents, to a whole input, chunk by chunk.
 
         Short chunks are filled up and the surplus is cut off again: kernels round differently
         for different batch sizes, and a row's energy must not depend on its company.
@@ -220,7 +237,7 @@ class EnergyModel(nn.Module):
         for chunk in rows.tensors(size, device, numbers):
             n = len(chunk)
             if n % block:
-                surplus = chunk.new_zeros(block - n % block, *self.input_shape)
+                surplus = chunk.new_zeros(block - n % block, *chunk.shape[1:])
                 chunk = torch.cat([chunk, surplus])
             yield function(chunk)[:n].cpu()
 

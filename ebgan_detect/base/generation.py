@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from ebgan_detect.base.scoring import ScoringDetector
-from ebgan_detect.errors import InvalidParameterError
+from ebgan_detect.data import Rows, as_rows
+from ebgan_detect.errors import InvalidInputError, InvalidParameterError
 from ebgan_detect.parameters import integer
 from ebgan_detect.training import resolve_device
 
@@ -16,7 +22,7 @@ __all__ = ["GenerationMixin"]
 
 
 class GenerationMixin(ScoringDetector):
-    """Adds rows drawn from the generator."""
+    """Adds rows made by the generator."""
 
     def sample(
         self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
@@ -26,7 +32,7 @@ class GenerationMixin(ScoringDetector):
         Parameters
         ----------
         n_samples : int
-            Number of rows, >= 1, divided evenly among the members.
+            Number of rows, >= 1, divided evenly among the members: first those of member 0.
         random_state : int, RandomState or None
             Seed of the draw; None draws anew each time.
 
@@ -40,8 +46,89 @@ class GenerationMixin(ScoringDetector):
         InvalidParameterError
             If `n_samples` is below 1, or the detector has no generator.
         """
+        drawn = self._draw_latents(n_samples, random_state)
+        return np.concatenate(
+            [self._generate(Rows(latents), k) for k, latents in enumerate(drawn) if len(latents)]
+        )
+
+    def draw_latents(
+        self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
+    ) -> NDArray[np.float64]:
+        """The latents that `sample` draws at the same number and seed.
+
+        Parameters
+        ----------
+        n_samples : int
+            Number of latents, >= 1.
+        random_state : int, RandomState or None
+            Seed of the draw; None draws anew each time.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, latent_dim), float64
+            Latents, drawn from the standard normal distribution. With one member, `generate`
+            makes of them what `sample` returns; with more, of each member's share.
+
+        Raises
+        ------
+        InvalidParameterError
+            As in `sample`.
+        """
+        drawn = self._draw_latents(n_samples, random_state)
+        return torch.cat(drawn).double().numpy()
+
+    def generate(self, latents: Any, *, member: int = 0) -> NDArray[np.float64]:
+        """What a generator makes of given latents.
+
+        Parameters
+        ----------
+        latents : array-like, Tensor or DataFrame of shape (n, latent_dim)
+            Generator inputs; those that it was trained on are standard normal.
+        member : int
+            Number of the ensemble member whose generator is used, from 0. Each has learnt
+            its own meaning of the latents, so they are never averaged.
+
+        Returns
+        -------
+        ndarray of shape (n, *input_shape_), float64
+            Generated rows [fitted unit]. A row depends on its own latent alone.
+
+        Raises
+        ------
+        InvalidInputError
+            If `latents` is not of shape (n, latent_dim), or holds nan or infinity.
+        InvalidParameterError
+            If the detector has no generator, or no such member.
+        """
+        check_is_fitted(self, "model_")
+        games = self.model_.games()
+        if not integer(0).holds(member) or member >= len(games):
+            raise InvalidParameterError(
+                f"member must be an int from 0 to {len(games) - 1}, got {member!r}"
+            )
+        game = games[member]
+        if not game.latent_dim:
+            raise game.without_generator()
+        rows = as_rows(latents)
+        if rows.shape[1:] != (game.latent_dim,):
+            raise InvalidInputError(
+                f"latents must have shape (n, {game.latent_dim}), got {rows.shape}; "
+                "draw_latents makes some"
+            )
+        rows.check_finite(len(rows))
+        return self._generate(rows, member)
+
+    def _draw_latents(
+        self, n_samples: int, random_state: int | np.random.RandomState | None
+    ) -> list[Tensor]:
+        """Latents of each member."""
         check_is_fitted(self, "model_")
         if not integer(1).holds(n_samples):
             raise InvalidParameterError(f"n_samples must be an int >= 1, got {n_samples!r}")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        return self.model_.to(resolve_device(self.device)).sample(n_samples, seed).numpy()
+        return self.model_.to(resolve_device(self.device)).draw_latents(n_samples, seed)
+
+    def _generate(self, rows: Rows, member: int) -> NDArray[np.float64]:
+        """Rows of one member's generator, from checked latents."""
+        function = partial(self.model_.generate, member=member)
+        return self._stream(rows, function, self.input_shape_, np.float64)

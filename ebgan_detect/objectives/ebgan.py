@@ -156,28 +156,9 @@ class EBGANObjective(AutoEncoderObjective):
         return torch.cat([generated[:n_new], earlier]), n_new
 
     @override
-    def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        rows: Tensor = self.generator(self.draw_latents(n, rng, self.margin.device))
+    def generate(self, latents: Tensor) -> Tensor:
+        rows: Tensor = self.generator(latents)
         return rows
-
-    def draw_latents(self, n: int, rng: torch.Generator, device: torch.device) -> Tensor:
-        """Draw generator inputs from the standard normal distribution.
-
-        Parameters
-        ----------
-        n : int
-            Number of rows.
-        rng : Generator
-            Source of randomness, on `device`.
-        device : device
-            Where to draw.
-
-        Returns
-        -------
-        Tensor of shape (n, latent_dim)
-            Latents.
-        """
-        return torch.randn((n, self.latent_dim), generator=rng, device=device)
 
     @override
     def training_tensors(self) -> dict[str, Tensor]:

@@ -27,6 +27,8 @@ class Objective(nn.Module, ABC):
 
     metric_names: ClassVar[tuple[str, ...]]
     """Names of what `update` returns, in order; the names of losses start with ``loss``."""
+    latent_dim: int = 0
+    """Number of features in the generator's input; 0 for a game without generator."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,6 +93,69 @@ class Objective(nn.Module, ABC):
             Energies; high = abnormal.
         """
 
+    def draw_latents(self, n: int, rng: torch.Generator, device: torch.device) -> Tensor:
+        """Draw generator inputs from the standard normal distribution.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        rng : Generator
+            Source of randomness, on `device`.
+        device : device
+            Where to draw.
+
+        Returns
+        -------
+        Tensor of shape (n, latent_dim)
+            Latents.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the game has no generator.
+        """
+        if not self.latent_dim:
+            raise self.without_generator()
+        return torch.randn((n, self.latent_dim), generator=rng, device=device)
+
+    def generate(self, latents: Tensor) -> Tensor:
+        """What the game's generator makes of given latents; `sample` needs nothing else.
+
+        Parameters
+        ----------
+        latents : Tensor of shape (n, latent_dim), float32
+            Generator inputs, on the device.
+
+        Returns
+        -------
+        Tensor of shape (n, ...), float32
+            Scaled rows.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the game has no generator.
+        """
+        raise self.without_generator()
+
+    def descend(self, player: str, loss: Tensor) -> None:
+        """Make one step of one player down the gradient of a loss.
+
+        Parameters
+        ----------
+        player : str
+            Key of `optimizers`.
+        loss : Tensor of shape ()
+            What to lower.
+        """
+        optimizer = self.optimizers[player]
+        weights = optimizer.param_groups[0]["params"]
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        optimizer.step()
+
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
         """Draw rows from the game's generator.
 
@@ -111,7 +176,17 @@ class Objective(nn.Module, ABC):
         InvalidParameterError
             If the game has no generator.
         """
-        raise InvalidParameterError(
+        return self.generate(self.draw_latents(n, rng, rng.device))
+
+    def without_generator(self) -> InvalidParameterError:
+        """The error of a game that cannot make rows.
+
+        Returns
+        -------
+        InvalidParameterError
+            To be raised.
+        """
+        return InvalidParameterError(
             f"sample needs a game with a generator, got {type(self).__name__}; use an adversary"
         )
 
