@@ -1,0 +1,133 @@
+"""Command line of the image benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import benchmarks.images
+from benchmarks.common import RESULTS
+from benchmarks.images.methods import ABLATIONS, METHODS
+from benchmarks.images.parallel import run_all
+from benchmarks.images.protocols import DEVELOPMENT, TRAINED_SETS, Run, folder_case
+from benchmarks.images.report import report
+
+SEEDS = (0, 1, 2)
+
+
+def cases(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The cases asked for, or all of the protocol's."""
+    protocol, given = arguments.protocol, arguments.cases
+    if protocol == "folder":
+        yield folder_case(arguments.folder, arguments.size)
+        return
+    if protocol == "out-of-manifold":
+        yield from ({"set": name} for name in given or TRAINED_SETS)
+        return
+    key, sets = ("digit", ["mnist"]) if protocol == "heldout-digit" else ("class", TRAINED_SETS)
+    for case in given or [f"{name}:{label}" for name, label in product(sets, range(10))]:
+        name, _, label = case.rpartition(":")
+        yield {"set": name or sets[0], key: int(label)}
+
+
+def is_development(case: dict[str, Any]) -> bool:
+    """Whether settings may be chosen on a case."""
+    label = case.get("digit", case.get("class"))
+    return label in DEVELOPMENT.get(case["set"], ())
+
+
+def runs(arguments: argparse.Namespace) -> list[Run]:
+    """Runs in order: every case with the first seed, then with the next."""
+    chosen = list(cases(arguments))
+    if arguments.development:
+        chosen = [c for c in chosen if is_development(c) or c["set"] == "digits"]
+        if not chosen:
+            raise SystemExit(
+                "--development must name development cases (MNIST digits 1 and 9, Fashion-MNIST "
+                f"classes 0 to 4), got {arguments.cases}: the others are reported once, unseen"
+            )
+    elif set(arguments.methods) & set(ABLATIONS):
+        raise SystemExit("methods must be those of the tables unless --development is given")
+    return [
+        Run(
+            arguments.protocol,
+            case,
+            method,
+            seed,
+            arguments.development,
+            arguments.folder,
+            arguments.size,
+        )
+        for seed in arguments.seeds
+        for case in chosen
+        for method in arguments.methods
+    ]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: one command for each protocol, and one for the tables."""
+    main = argparse.ArgumentParser(
+        prog="python -m benchmarks.images",
+        description=benchmarks.images.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = main.add_subparsers(dest="protocol", required=True)
+    for name in ("heldout-digit", "one-class", "out-of-manifold", "folder"):
+        command = commands.add_parser(name)
+        labelled = name in ("heldout-digit", "one-class")
+        names = [*METHODS, *(ABLATIONS if labelled else ())]
+        command.add_argument("--methods", nargs="+", choices=names, default=list(METHODS))
+        command.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+        command.add_argument("--jobs", type=int, default=1, help="processes")
+        command.add_argument("--threads", type=int, default=1, help="threads of each process")
+        command.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON")
+        command.set_defaults(development=False, folder=None, size=None, cases=None)
+        if name == "folder":
+            command.add_argument("folder", help="holds normal/ and anomaly/")
+            command.add_argument("--size", type=int, nargs=2, help="height and width")
+        else:
+            form = {"heldout-digit": "4", "one-class": "mnist:4"}.get(name, "mnist")
+            command.add_argument("--cases", nargs="+", help=f"such as {form}; all by default")
+        if labelled:
+            command.add_argument(
+                "--development",
+                action="store_true",
+                help="rows of the training file only, to choose settings by",
+            )
+    tables = commands.add_parser("report")
+    tables.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    tables.add_argument("--results", type=Path, default=RESULTS)
+    tables.add_argument("--out", type=Path, help="Markdown file; printed where there is none")
+    tables.add_argument("--figure", type=Path, help="PNG file for the figure")
+    return main
+
+
+def main(line: Sequence[str] | None = None) -> int:
+    """Run what is missing, or make the tables; 1 if a run broke off."""
+    arguments = parser().parse_args(line)
+    if arguments.protocol == "report":
+        text = report(arguments.results, arguments.seeds)
+        if arguments.out is None:
+            print(text)
+        else:
+            arguments.out.write_text(text)
+        if arguments.figure is not None:
+            from benchmarks.images.figure import draw
+
+            draw(arguments.results, arguments.figure)
+        return 0
+    if arguments.size is not None:
+        arguments.size = tuple(arguments.size)
+    problems = run_all(
+        runs(arguments), arguments.results, jobs=arguments.jobs, threads=arguments.threads
+    )
+    print("\n".join(problems) or "all runs done", flush=True)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

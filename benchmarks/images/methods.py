@@ -1,0 +1,186 @@
+"""What is compared: EBGAN, its controls on the same networks, and peers on pixels.
+
+A method takes normal uint8 training images and a seed, and gives a `Fitted`.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.images.variants import VARIANTS
+from ebgan_detect import EBGANDetector, TrainingHealthWarning
+from ebgan_detect.errors import TrainingDivergedError
+
+Array = NDArray[Any]
+
+PEER_ROWS = 20_000
+"""Training images that a peer gets at most, drawn by the seed."""
+PEER_FAILURES = (ArithmeticError, MemoryError, RuntimeError, ValueError)
+"""What a peer may fail with and be recorded as failed; anything else is a fault of ours."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained method.
+
+    Attributes
+    ----------
+    score : callable
+        From uint8 images to scores of shape (n,), lower = more abnormal.
+    told : dict
+        What it tells of its training, for the run's record.
+    threshold : float or None
+        Score below which a method that promises a false alarm rate calls an image abnormal.
+    """
+
+    score: Callable[[Array], Array]
+    told: dict[str, Any] = field(default_factory=dict)
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A name in the tables, how to train it, and what it may fail with."""
+
+    title: str
+    fit: Callable[[Array, int], Fitted]
+    failures: tuple[type[Exception], ...]
+
+
+# --- the detector and its controls ------------------------------------------------------------
+
+
+def _detector(
+    title: str,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    make: type[EBGANDetector] = EBGANDetector,
+    most_rows: int | None = None,
+) -> Method:
+    """EBGANDetector with all but the given parameters at their defaults."""
+
+    def fit(images: Array, seed: int) -> Fitted:
+        detector = make(random_state=seed, **(parameters or {}))
+        started = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrainingHealthWarning)  # the record holds the verdict
+            detector.fit(images[:most_rows])
+        told = {
+            "fit_seconds": round(time.perf_counter() - started, 1),
+            "n_train": len(images[:most_rows]),
+            "health": detector.health_,
+            "settings": {k: v for k, v in detector.settings_.items() if not callable(v)},
+            "last_epoch": {name: values[-1] for name, values in detector.history_.items()},
+        }
+        return Fitted(detector.score_samples, told, detector.offset_)
+
+    return Method(title, fit, (TrainingDivergedError,))
+
+
+# --- peers --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _global_seed(seed: int) -> Iterator[None]:
+    """Seed the global generators, from which some peers draw, and put them back."""
+    before = np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        torch.random.manual_seed(seed)
+        np.random.set_state(np.random.RandomState(seed).get_state())  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+
+
+def _peer(title: str, make: Callable[[int, int], Any], **stated: Any) -> Method:
+    """A PyOD detector on flat pixels in [0, 1]; `stated` is what differs from its defaults."""
+
+    def pixels(images: Array) -> Array:
+        return images.reshape(len(images), -1).astype(np.float32) / 255
+
+    def fit(images: Array, seed: int) -> Fitted:
+        rng = np.random.default_rng(seed)
+        kept = np.sort(rng.choice(len(images), min(PEER_ROWS, len(images)), replace=False))
+        x = pixels(images[kept])
+        started = time.perf_counter()
+        with _global_seed(seed):
+            detector = make(x.shape[1], seed).fit(x)
+        told = {"fit_seconds": round(time.perf_counter() - started, 1), "n_train": len(x)}
+        if stated:
+            told["settings"] = stated
+        return Fitted(lambda images: -detector.decision_function(pixels(images)), told)
+
+    return Method(title, fit, PEER_FAILURES)
+
+
+def _knn(n_features: int, seed: int) -> Any:
+    from pyod.models.knn import KNN
+
+    return KNN()
+
+
+def _iforest(n_features: int, seed: int) -> Any:
+    from pyod.models.iforest import IForest
+
+    return IForest(random_state=seed)
+
+
+SVDD = {"epochs": 50, "batch_size": 128, "preprocessing": False}
+ALAD = {
+    # PyOD counts one batch as an epoch: as many updates as EBGAN, at its batch size and widths.
+    "epochs": 1500,
+    "batch_size": 128,
+    "latent_dim": 32,
+    "enc_layers": [512, 256],
+    "dec_layers": [256, 512],
+    "disc_xx_layers": [512, 256],
+    "disc_xz_layers": [512, 256],
+    "disc_zz_layers": [64, 32],
+}
+
+
+def _svdd(n_features: int, seed: int) -> Any:
+    from pyod.models.deep_svdd import DeepSVDD
+
+    return DeepSVDD(n_features, random_state=seed, verbose=0, **SVDD)
+
+
+def _alad(n_features: int, seed: int) -> Any:
+    from pyod.models.alad import ALAD as PyodALAD
+
+    return PyodALAD(**ALAD)
+
+
+METHODS: dict[str, Method] = {
+    "EBGAN": _detector("EBGAN"),
+    "control": _detector("same autoencoder, no adversary", {"adversarial": False}),
+    "denoising": _detector(
+        "same autoencoder, denoising (0.3)", {"adversarial": False, "noise": 0.3}
+    ),
+    "untrained": _detector(
+        "same autoencoder, untrained",
+        {"adversarial": False, "max_epochs": 1, "learning_rate": 1e-30},
+        most_rows=2000,
+    ),
+    "kNN": _peer("kNN (5th neighbour; PyOD)", _knn),
+    "IForest": _peer("IsolationForest (PyOD)", _iforest),
+    "DeepSVDD": _peer("DeepSVDD (PyOD)", _svdd, **SVDD),
+    "ALAD": _peer("ALAD (PyOD)", _alad, **ALAD),
+}
+"""Methods of every table, in its order."""
+
+ABLATIONS: dict[str, Method] = {
+    name: _detector(variant.title, variant.parameters, make=variant.detector())
+    for name, variant in VARIANTS.items()
+}
+"""EBGAN with one ingredient changed; for development cases only."""

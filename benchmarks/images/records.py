@@ -1,0 +1,133 @@
+"""Stored runs, and questions to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SAME_NETWORKS = ("control", "denoising", "untrained")
+NETWORK_SETTINGS = ("architecture", "hidden_sizes", "code_dim")
+
+
+@dataclass(frozen=True)
+class Records:
+    """Some runs of one benchmark.
+
+    Attributes
+    ----------
+    all : list of dict
+        The runs as stored, failed ones too.
+    """
+
+    all: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, results: Path, benchmark: str) -> Records:
+        """All runs of a benchmark."""
+        files = sorted((results / benchmark).glob("*.json"))
+        return cls([json.loads(file.read_text()) for file in files])
+
+    @property
+    def done(self) -> list[dict[str, Any]]:
+        """Runs that did not fail."""
+        return [record for record in self.all if "failed" not in record]
+
+    def only(self, **case: Any) -> Records:
+        """Runs of one case."""
+        return Records(
+            [r for r in self.all if all(r.get(key) == value for key, value in case.items())]
+        )
+
+    def by_seed(self, method: str, metric: str, *, outliers: str | None = None) -> dict[int, float]:
+        """A method's values by seed, of one kind of outliers where there are several."""
+        return {
+            r["seed"]: (r if outliers is None else r["outliers"][outliers])[metric]
+            for r in self.done
+            if r["method"] == method and (outliers is None or outliers in r["outliers"])
+        }
+
+    def differences(
+        self, metric: str, one: str = "EBGAN", other: str = "control", **kind: Any
+    ) -> dict[int, float]:
+        """One method minus another by seed, where both have run."""
+        first, second = (self.by_seed(name, metric, **kind) for name in (one, other))
+        return {seed: first[seed] - second[seed] for seed in first.keys() & second.keys()}
+
+    def mean(self, method: str, key: str) -> str:
+        """Mean of a number over a method's runs that have it."""
+        values = [r[key] for r in self.done if r["method"] == method and key in r]
+        return f"{np.mean(values):.0f}" if values else "-"
+
+    def failed(self, method: str) -> bool:
+        """Whether a run of the method failed."""
+        return any("failed" in r for r in self.all if r["method"] == method)
+
+    def failures(self) -> list[str]:
+        """Every failed run with its reason."""
+        return [
+            f"{r['method']}, {_case(r)}, seed {r['seed']}: {r['failed']}"
+            for r in self.all
+            if "failed" in r
+        ]
+
+    def unlike(self) -> list[str]:
+        """Runs of the same autoencoder whose networks are not those of EBGAN's run."""
+        settings = {
+            (_case(r), r["seed"], r["method"]): _networks(r) for r in self.done if "settings" in r
+        }
+        return [
+            f"{method}, {case}, seed {seed}: {own}, EBGAN {settings[case, seed, 'EBGAN']}"
+            for (case, seed, method), own in settings.items()
+            if method in SAME_NETWORKS and own != settings.get((case, seed, "EBGAN"), own)
+        ]
+
+    def missing(
+        self, methods: Iterable[str], key: str, cases: Iterable[Any], seeds: Sequence[int]
+    ) -> list[str]:
+        """Runs that should be there and are not, a line for each method."""
+        cases = list(cases)
+        there = {(r["method"], r[key], r["seed"]) for r in self.all}
+        lines = []
+        for method in methods:
+            by_seeds: dict[tuple[int, ...], list[str]] = {}
+            for case in cases:
+                lacking = tuple(s for s in seeds if (method, case, s) not in there)
+                if lacking:
+                    by_seeds.setdefault(lacking, []).append(str(case))
+            parts = [
+                f"{key} {' '.join(names)}, seed{'s' if len(lacking) > 1 else ''} "
+                f"{' '.join(map(str, lacking))}"
+                for lacking, names in by_seeds.items()
+            ]
+            if parts:
+                lines.append(f"{method}: {'; '.join(parts)}")
+        return lines
+
+
+def cell(values: Mapping[int, float], *, signed: bool = False, failed: bool = False) -> str:
+    """Mean over seeds, with the range where there are several."""
+    if not values:
+        return "failed" if failed else "-"
+    form = "+.3f" if signed else ".3f"
+    numbers = list(values.values())
+    told = format(np.mean(numbers), form)
+    if len(numbers) > 1:
+        told += f" ({min(numbers):{form}}…{max(numbers):{form}})"
+    return told
+
+
+def _case(record: Mapping[str, Any]) -> str:
+    """The case of a run in words."""
+    keys = ("set", "digit", "class", "content")
+    return " ".join(str(record[key]) for key in keys if key in record)
+
+
+def _networks(record: Mapping[str, Any]) -> str:
+    """What decides the autoencoder's shape, in words."""
+    settings = record["settings"]
+    return ", ".join(f"{key} {settings[key]}" for key in NETWORK_SETTINGS if key in settings)

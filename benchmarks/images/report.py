@@ -1,0 +1,269 @@
+"""All runs as Markdown: one section for each protocol, with what is still missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import markdown
+from benchmarks.images.methods import ABLATIONS, ALAD, METHODS, PEER_ROWS, SVDD
+from benchmarks.images.protocols import DEVELOPMENT, TRAINED_SETS
+from benchmarks.images.published import (
+    AIMS,
+    HELDOUT_DIGIT,
+    ONE_CLASS,
+    OUT_OF_MANIFOLD,
+    Published,
+)
+from benchmarks.images.records import Records, cell
+
+TITLES = {name: method.title for name, method in (METHODS | ABLATIONS).items()}
+DIFFERENCE = "EBGAN minus same autoencoder, no adversary"
+PEERS = (
+    f"Peers see flat pixels in [0, 1], of at most {PEER_ROWS:,} training images drawn by the "
+    f"seed, and have PyOD's defaults but for DeepSVDD: {SVDD}, and ALAD: {ALAD} (one of its "
+    "epochs is one batch)."
+)
+
+
+def report(results: Path, seeds: Sequence[int]) -> str:
+    """Every protocol's tables."""
+    parts = [
+        "# Image benchmarks\n\nMade by `python -m benchmarks.images report`. Mean and, in "
+        f"brackets, range over seeds; wanted are seeds {' '.join(map(str, seeds))}. \\* "
+        "development case: settings were chosen by its labels in the training file, so its row "
+        "says nothing new. - not run. Seconds to train and the process's peak memory are means "
+        f"over a row's runs. {PEERS}",
+        heldout_digit(Records.read(results, "heldout_digit"), seeds),
+        *(one_class(Records.read(results, "one_class"), name, seeds) for name in TRAINED_SETS),
+        *(
+            out_of_manifold(Records.read(results, "out_of_manifold"), name, seeds)
+            for name in TRAINED_SETS
+        ),
+        folder(Records.read(results, "folder")),
+        ablation(results, seeds),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def heldout_digit(records: Records, seeds: Sequence[int]) -> str:
+    """AUPRC with published figures, then AUROC; digits are columns."""
+    records = records.only(set="mnist")
+    shares = {r["digit"]: r["anomaly_share"] for r in records.done}
+    heads = []
+    for digit in range(10):
+        mark = " \\*" if digit in DEVELOPMENT["mnist"] else ""
+        heads.append(f"{digit}{mark}" + (f" ({shares[digit]:.1%})" if digit in shares else ""))
+    auprc, auroc = (
+        _matrix(records, "digit", range(10), metric, METHODS) for metric in ("auprc", "auroc")
+    )
+    width = len(heads) + 2
+    auprc += [_published_row(entry, map(str, range(10)), width) for entry in HELDOUT_DIGIT]
+    aims = Published("to beat", AIMS["heldout-digit"], "joint latent EBM")
+    auprc.append(_published_row(aims, map(str, range(10)), width))
+    return "\n\n".join(
+        [
+            "## MNIST, a digit held out",
+            "Nine digits of the training file train, the whole test file is scored, the held-out "
+            "digit is the anomaly. AUPRC depends on its share, in brackets.",
+            markdown(["AUPRC", *heads, "s", "MiB"], auprc),
+            markdown(["AUROC", *heads, "s", "MiB"], auroc),
+            _footnotes(records, "digit", range(10), seeds),
+        ]
+    )
+
+
+def one_class(records: Records, name: str, seeds: Sequence[int]) -> str:
+    """AUROC of one set; classes are columns, and their mean."""
+    records = records.only(set=name)
+    heads = [
+        f"{label} \\*" if label in DEVELOPMENT.get(name, ()) else str(label) for label in range(10)
+    ]
+    rows = _matrix(records, "class", range(10), "auroc", METHODS)
+    for row, method in zip(rows, [*METHODS, None], strict=True):
+        row.insert(11, _class_mean(records, method))
+    aim = Published("to beat", {"mean": AIMS["one-class"][name]}, "mean of ten")
+    keys = [*map(str, range(10)), "mean"]
+    rows += [_published_row(entry, keys, 13) for entry in (*ONE_CLASS[name], aim)]
+    return "\n\n".join(
+        [
+            f"## One class, {name}",
+            "One class of the training file trains; all other classes of the test file are "
+            "anomalies. AUROC.",
+            markdown(["AUROC", *heads, "mean (classes run)", "s", "MiB"], rows),
+            _footnotes(records, "class", range(10), seeds),
+        ]
+    )
+
+
+def _class_mean(records: Records, method: str | None) -> str:
+    """Mean over the classes run, of a method or of EBGAN minus its control."""
+    per_class = []
+    for label in range(10):
+        some = records.only(**{"class": label})
+        values = some.differences("auroc") if method is None else some.by_seed(method, "auroc")
+        if values:
+            per_class.append(np.mean(list(values.values())))
+    if not per_class:
+        return "-"
+    sign = "+" if method is None else ""
+    return f"{np.mean(per_class):{sign}.3f} ({len(per_class)} of 10)"
+
+
+def out_of_manifold(records: Records, name: str, seeds: Sequence[int]) -> str:
+    """AUROC and FPR at 95 % TPR of one trained set; methods are columns."""
+    records = records.only(set=name)
+    kinds = list(dict.fromkeys(kind for r in records.done for kind in r["outliers"]))
+    kinds = kinds or list(AIMS.get(name, {}))
+    rows = []
+    for kind in kinds:
+        cells = []
+        for method in METHODS:
+            auroc = records.by_seed(method, "auroc", outliers=kind)
+            fpr = records.by_seed(method, "fpr95", outliers=kind)
+            cells.append(f"{cell(auroc)} / {np.mean(list(fpr.values())):.2f}" if auroc else "-")
+        difference = cell(records.differences("auroc", outliers=kind), signed=True)
+        aim = AIMS.get(name, {}).get(kind, "")
+        known = "; ".join(
+            f"{entry.method} {entry.figures[kind]:.3f} ({entry.known})"
+            for entry in OUT_OF_MANIFOLD[name]
+            if kind in entry.figures
+        )
+        rows.append([kind, *cells, difference, aim, known])
+    for title, key in (("s", "fit_seconds"), ("MiB", "peak_rss_mib")):
+        rows.append([title, *(records.mean(method, key) for method in METHODS), "", "", ""])
+    header = [
+        "outliers",
+        *(TITLES[m] for m in METHODS),
+        "EBGAN minus control",
+        "to beat",
+        "published",
+    ]
+    return "\n\n".join(
+        [
+            f"## Trained on {name} without labels, against other images",
+            "AUROC / share of outliers that pass where 95 % of the normal test images do. Other "
+            "sets are resized by area, colours turned grey or grey into three colours.",
+            markdown(header, rows),
+            _footnotes(records, "set", [name], seeds),
+        ]
+    )
+
+
+def folder(records: Records) -> str:
+    """A user's own folders."""
+    rows = []
+    for name, content in dict.fromkeys((r["set"], r["content"]) for r in records.all):
+        some = records.only(set=name, content=content)
+        for method in METHODS:
+            figures = [cell(some.by_seed(method, m)) for m in ("auroc", "auprc", "fpr95")]
+            if figures != ["-"] * 3:
+                told = [some.mean(method, key) for key in ("fit_seconds", "peak_rss_mib")]
+                rows.append([f"{name} ({content})", TITLES[method], *figures, *told])
+    if not rows:
+        return ""
+    header = ["folder", "method", "AUROC", "AUPRC", "FPR at 95 % TPR", "s", "MiB"]
+    return "\n\n".join(["## Folders", markdown(header, rows), *_notes(records)])
+
+
+def ablation(results: Path, seeds: Sequence[int]) -> str:
+    """What each ingredient does on the development cases: values, and the change from EBGAN."""
+    digits = Records.read(results, "heldout_digit_development").only(set="mnist")
+    classes = Records.read(results, "one_class_development").only(set="fashion-mnist")
+    names = [*METHODS, *ABLATIONS]
+    columns = [
+        *(
+            (f"digit {digit}, {metric.upper()}", digits.only(digit=digit), metric)
+            for digit in sorted(DEVELOPMENT["mnist"])
+            for metric in ("auprc", "auroc")
+        ),
+        *(
+            (f"Fashion-MNIST {label}, AUROC", classes.only(**{"class": label}), "auroc")
+            for label in sorted(DEVELOPMENT["fashion-mnist"])
+        ),
+    ]
+    rows = []
+    for name in names:
+        cells = []
+        for _, some, metric in columns:
+            values = some.by_seed(name, metric)
+            change = some.differences(metric, name, "EBGAN")
+            told = f" [{np.mean(list(change.values())):+.3f}]" if change and name != "EBGAN" else ""
+            cells.append(cell(values) + told)
+        if any(text != "-" for text in cells):
+            rows.append([TITLES[name], *cells])
+    missing = [
+        *digits.missing(names, "digit", sorted(DEVELOPMENT["mnist"]), seeds),
+        *(
+            f"Fashion-MNIST, {line}"
+            for line in classes.missing(names, "class", sorted(DEVELOPMENT["fashion-mnist"]), seeds)
+        ),
+    ]
+    return "\n\n".join(
+        [
+            "## Ablation, development cases",
+            "Rows 0…49,999 of the training files train, rows 50,000…59,999 are scored; in square "
+            "brackets the mean change from EBGAN on the same seeds. Settings may be chosen by "
+            "these figures; none is a result.",
+            markdown(["variant", *(title for title, _, _ in columns)], rows),
+            _list("Still missing:", missing),
+            *_notes(digits),
+            *_notes(classes),
+        ]
+    )
+
+
+# --- parts of a section -------------------------------------------------------------------------
+
+
+def _matrix(
+    records: Records,
+    key: str,
+    cases: Iterable[int],
+    metric: str,
+    methods: Mapping[str, Any],
+) -> list[list[Any]]:
+    """A row for each method, a column for each case, and EBGAN minus its control."""
+    by_case = [records.only(**{key: case}) for case in cases]
+    rows: list[list[Any]] = [
+        [
+            TITLES[method],
+            *(cell(some.by_seed(method, metric), failed=some.failed(method)) for some in by_case),
+            records.mean(method, "fit_seconds"),
+            records.mean(method, "peak_rss_mib"),
+        ]
+        for method in methods
+    ]
+    differences = [cell(some.differences(metric), signed=True) for some in by_case]
+    return [*rows, [f"**{DIFFERENCE}**", *differences, "", ""]]
+
+
+def _published_row(entry: Published, keys: Iterable[str], width: int) -> list[Any]:
+    """A published method's figures under the columns that they belong to."""
+    row = [f"*{entry.method}* ({entry.known})", *(entry.figures.get(key, "") for key in keys)]
+    return row + [""] * (width + 1 - len(row))
+
+
+def _footnotes(records: Records, key: str, cases: Iterable[Any], seeds: Sequence[int]) -> str:
+    """What the rows were made of, and what is missing."""
+    missing = _list("Still missing:", records.missing(list(METHODS), key, cases, seeds))
+    return "\n\n".join([*_notes(records), missing])
+
+
+def _notes(records: Records) -> list[str]:
+    """Data and devices of the runs, failures, and networks that do not match."""
+    if not records.all:
+        return []
+    devices = ", ".join(sorted({r["device"] for r in records.all}))
+    notes = [f"Data: {'; '.join(sorted({r['used'] for r in records.all}))}. Devices: {devices}."]
+    notes += [_list("Failed:", lines) for lines in [records.failures()] if lines]
+    notes += [_list("Not on the same networks:", lines) for lines in [records.unlike()] if lines]
+    return notes
+
+
+def _list(title: str, lines: Sequence[str]) -> str:
+    """A titled list; nothing but 'none' where it is empty."""
+    return "\n".join([title, "", *(f"- {line}" for line in lines)]) if lines else f"{title} none."

@@ -1,0 +1,74 @@
+"""EBGAN with one ingredient changed: the rows of the ablation table, named in this one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ebgan_detect import EBGANDetector
+from ebgan_detect.networks import Networks, conv_networks, default_channels
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One change to the defaults.
+
+    Attributes
+    ----------
+    title : str
+        Its name in the table.
+    parameters : mapping
+        Constructor parameters that differ from the defaults.
+    settings : mapping
+        Entries of `settings_` that differ and have no constructor parameter.
+    """
+
+    title: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def detector(self) -> type[EBGANDetector]:
+        """EBGANDetector, its defaults changed by `settings`."""
+        settings = dict(self.settings)
+        if not settings:
+            return EBGANDetector
+
+        def defaults(self: EBGANDetector, *, is_image: bool) -> dict[str, Any]:
+            known = EBGANDetector._defaults(self, is_image=is_image)
+            unknown = settings.keys() - known.keys()
+            if unknown:
+                raise KeyError(f"settings of a variant must be in settings_, got {unknown}")
+            return known | settings
+
+        return type("EBGANDetector", (EBGANDetector,), {"_defaults": defaults})
+
+
+def narrow_generator(input_shape: tuple[int, int, int]) -> Networks:
+    """The default networks of an image, but a generator with the decoder's channels."""
+    wide = default_channels(input_shape)
+    default, half = (
+        conv_networks(input_shape, hidden_sizes=sizes, code_dim=32, latent_dim=32, bounded=True)
+        for sizes in (wide, tuple(width // 2 for width in wide))
+    )
+    return Networks(default.encoder, default.decoder, half.generator)
+
+
+VARIANTS: dict[str, Variant] = {
+    "no-replay": Variant("no replay", {"replay_size": 0}),
+    "one-negative": Variant("one negative for each real row", settings={"negatives_ratio": 1}),
+    "no-pull-away": Variant("no pulling-away term", {"pull_away_weight": 0.0}),
+    "pull-away-1": Variant("pulling-away weight 1", {"pull_away_weight": 1.0}),
+    "margin-2": Variant("margin 2 × the pilot's energy", settings={"margin_multiple": 2.0}),
+    "margin-8": Variant("margin 8 × the pilot's energy", settings={"margin_multiple": 8.0}),
+    "hinge-0.3": Variant("hinge weight 0.3", {"hinge_weight": 0.3}),
+    "noise-0.3": Variant("denoising (0.3) beside the adversary", {"noise": 0.3}),
+    "narrow-generator": Variant(
+        "generator as narrow as the decoder", {"architecture": narrow_generator}
+    ),
+    "code-16": Variant("code of 16", {"code_dim": 16}),
+    "code-64": Variant("code of 64", {"code_dim": 64}),
+    "average": Variant("running average of the weights", {"keep_state": "average"}),
+    "members-3": Variant("three members", {"n_estimators": 3}),
+}
+"""From a run's name for it to the change."""
