@@ -10,11 +10,27 @@ from torch import nn
 
 from ebgan_detect.errors import InvalidParameterError
 
-__all__ = ["Factory", "Networks", "build_networks"]
+__all__ = ["AutoEncoder", "Factory", "Networks", "build_networks"]
 
 
 @dataclass(frozen=True)
-class Networks:
+class AutoEncoder:
+    """Encoder and decoder of one game.
+
+    Attributes
+    ----------
+    encoder : Module
+        ``(n, *input_shape) -> (n, ...)`` codes.
+    decoder : Module
+        Codes ``-> (n, *input_shape)``.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+
+@dataclass(frozen=True)
+class Networks(AutoEncoder):
     """Encoder, decoder and generator of one game.
 
     Attributes
@@ -27,8 +43,6 @@ class Networks:
         Latents ``(n, latent_dim) -> (n, *input_shape)``.
     """
 
-    encoder: nn.Module
-    decoder: nn.Module
     generator: nn.Module
 
 

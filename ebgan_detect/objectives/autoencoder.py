@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ebgan_detect.losses import energy_map, reconstruction_energy
-from ebgan_detect.networks import Networks
+from ebgan_detect.networks import AutoEncoder
 from ebgan_detect.objectives.objective import Objective, make_adam
 
 __all__ = ["AutoEncoderObjective"]
@@ -20,8 +20,8 @@ class AutoEncoderObjective(Objective):
 
     Parameters
     ----------
-    networks : Networks
-        Encoder and decoder play; the generator is left aside.
+    networks : AutoEncoder
+        The encoder and decoder that play.
     noise : float
         Denoising: standard deviation of the Gaussian noise added to the encoder's input
         [scaled input unit], drawn for each row uniformly in [0, noise]; 0 for a plain
@@ -33,7 +33,7 @@ class AutoEncoderObjective(Objective):
     metric_names: ClassVar[tuple[str, ...]] = ("loss_discriminator", "energy_real")
 
     def __init__(
-        self, networks: Networks, *, noise: float = 0.0, betas: tuple[float, float] = (0.5, 0.99)
+        self, networks: AutoEncoder, *, noise: float = 0.0, betas: tuple[float, float] = (0.5, 0.99)
     ) -> None:
         super().__init__()
         self.encoder = networks.encoder
@@ -53,23 +53,6 @@ class AutoEncoderObjective(Objective):
         self.descend("discriminator", loss)
         metric = loss.detach()
         return torch.stack([metric, metric])
-
-    def descend(self, player: str, loss: Tensor) -> None:
-        """Make one step of one player down the gradient of a loss.
-
-        Parameters
-        ----------
-        player : str
-            Key of `optimizers`.
-        loss : Tensor of shape ()
-            What to lower.
-        """
-        optimizer = self.optimizers[player]
-        weights = optimizer.param_groups[0]["params"]
-        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-        for weight, gradient in zip(weights, gradients, strict=True):
-            weight.grad = gradient
-        optimizer.step()
 
     def corrupt(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Add denoising noise to scaled rows.
