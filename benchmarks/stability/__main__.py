@@ -1,0 +1,90 @@
+"""Train the classifier, perform what is missing of the study, report on what there is.
+
+    python -m benchmarks.stability train
+    python -m benchmarks.stability run --count 24 --max-width 800 --jobs 2
+    python -m benchmarks.stability report --count 24 --max-width 800
+
+``--fraction 1`` on all widths is the paper's grid: 512 runs of either EBGAN, 6,144 of the GAN.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import common
+from benchmarks.stability.classifier import Judge, mnist, train_judge
+from benchmarks.stability.grid import SYSTEMS, choose
+from benchmarks.stability.report import draw_histograms, draw_samples, stored, text
+from benchmarks.stability.runs import BENCHMARK, Run, perform_all
+
+STEPS, BATCH_SIZE = 2_000, 64
+
+
+def runs_of(arguments: argparse.Namespace) -> list[Run]:
+    """The chosen runs, one of every system in turn, so that a stopped study is balanced."""
+    chosen = {
+        system: choose(
+            system,
+            max_width=arguments.max_width,
+            count=arguments.count,
+            fraction=arguments.fraction,
+        )
+        for system in arguments.systems
+    }
+    longest = max(len(cells) for cells in chosen.values())
+    return [
+        Run(system, cells[i], arguments.steps, BATCH_SIZE)
+        for i in range(longest)
+        for system, cells in chosen.items()
+        if i < len(cells)
+    ]
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train the classifier that judges samples."""
+    record = train_judge(mnist()).record
+    print(f"accuracy {record['accuracy']:.4f} on the test file; real images: {record['real']}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Perform what is missing."""
+    Judge.read()
+    runs = runs_of(arguments)
+    for i, (done, result) in enumerate(perform_all(runs, jobs=arguments.jobs), 1):
+        figures = f"I' {result['score']:.3f}, {result['modes']} modes, {result['seconds']:.0f} s"
+        print(f"{i}/{len(runs)} {done.name}: {figures}", flush=True)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Print the tables, draw the pictures."""
+    results, missing = stored(runs_of(arguments))
+    print(text(results, missing, Judge.read().record))
+    if results:
+        folder = common.RESULTS / BENCHMARK
+        draw_histograms(results, folder / "histograms.png")
+        draw_samples(results, folder / "samples.png")
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stability", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    which = argparse.ArgumentParser(add_help=False)
+    part = which.add_mutually_exclusive_group()
+    part.add_argument("--count", type=int, help="configurations of each system")
+    part.add_argument("--fraction", type=float, help="share of each system's grid, in (0, 1]")
+    which.add_argument("--max-width", type=int, help="leave out wider networks (CPU: 800)")
+    which.add_argument("--steps", type=int, default=STEPS, help="updates of each run")
+    which.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
+    commands = parser.add_subparsers(required=True)
+    commands.add_parser("train", help=train.__doc__).set_defaults(command=train)
+    performing = commands.add_parser("run", parents=[which], help=run.__doc__)
+    performing.add_argument("--jobs", type=int, default=1, help="processes")
+    performing.set_defaults(command=run)
+    commands.add_parser("report", parents=[which], help=report.__doc__).set_defaults(command=report)
+    arguments = parser.parse_args()
+    arguments.command(arguments)
+
+
+if __name__ == "__main__":
+    main()
