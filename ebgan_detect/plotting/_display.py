@@ -107,6 +107,15 @@ def require(estimator: Any, *names: str) -> None:
             )
 
 
+def require_images(estimator: Any) -> None:
+    """Refuse a detector of tables."""
+    if len(estimator.input_shape_) == 1:
+        raise InvalidParameterError(
+            "estimator must be fitted on images, of shape (n, h, w) or (n, c, h, w), got one "
+            f"fitted on rows of shape {estimator.input_shape_}; its sample method returns rows"
+        )
+
+
 def anomalies(y: Any, n: int) -> NDArray[np.bool_]:
     """Labels of either kind as a mask of anomalies."""
     labels = np.asarray(y)
@@ -140,6 +149,21 @@ def pixels(images: NDArray[Any], limits: tuple[float, float]) -> Array:
     if scaled.ndim == 3:
         return scaled
     return scaled[:, 0] if scaled.shape[1] == 1 else np.moveaxis(scaled, 1, -1)
+
+
+def mosaic(pictures: Array, columns: int) -> Array:
+    """Pictures from `pixels` as one, row by row with narrow gaps."""
+    n, height, width, *channels = pictures.shape
+    rows = -(-n // columns)
+    gap = max(1, width // 16)
+    # A grey map leaves nan blank; colours need white.
+    grid = np.full(
+        (rows, height + gap, columns, width + gap, *channels), 1.0 if channels else np.nan
+    )
+    for k, picture in enumerate(pictures):
+        grid[k // columns, :height, k % columns, :width] = picture
+    whole = grid.reshape(rows * (height + gap), columns * (width + gap), *channels)
+    return whole[:-gap, :-gap]
 
 
 def finish(axis: Any, *, legend: bool = True) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ebgan_detect.data import as_rows
-from ebgan_detect.errors import InvalidInputError, InvalidParameterError
+from ebgan_detect.errors import InvalidInputError
 from ebgan_detect.parameters import check_parameters, integer
 from ebgan_detect.plotting._display import (
     BLUE,
@@ -21,8 +21,10 @@ from ebgan_detect.plotting._display import (
     Array,
     Display,
     finish,
+    mosaic,
     pixels,
     require,
+    require_images,
 )
 
 if TYPE_CHECKING:
@@ -215,29 +217,14 @@ class SampleGridDisplay(Display):
             below 1.
         """
         require(estimator, "sample", "input_shape_")
-        if len(estimator.input_shape_) == 1:
-            raise InvalidParameterError(
-                "estimator must be fitted on images, of shape (n, h, w) or (n, c, h, w), got one "
-                f"fitted on rows of shape {estimator.input_shape_}; its sample method returns rows"
-            )
+        require_images(estimator)
         return cls(samples=estimator.sample(n_samples, random_state=random_state)).plot(ax)
 
     @override
     def _draw(self, ax: Any) -> None:
         pictures = pixels(self.samples, (float(self.samples.min()), float(self.samples.max())))
-        n, height, width, *channels = pictures.shape
-        columns = math.ceil(math.sqrt(n * height / width))
-        rows = -(-n // columns)
-        gap = max(1, width // 16)
-        # A grey map leaves nan blank; colours need white.
-        grid = np.full(
-            (rows, height + gap, columns, width + gap, *channels), 1.0 if channels else np.nan
-        )
-        for k, picture in enumerate(pictures):
-            grid[k // columns, :height, k % columns, :width] = picture
-        whole = grid.reshape(rows * (height + gap), columns * (width + gap), *channels)[
-            :-gap, :-gap
-        ]
+        n, height, width = pictures.shape[:3]
+        whole = mosaic(pictures, math.ceil(math.sqrt(n * height / width)))
         axis = self._panel(ax, (5.0, 5.0 * whole.shape[0] / whole.shape[1]))
         self.image_ = axis.imshow(whole, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axis.set_axis_off()
