@@ -127,7 +127,7 @@ class _Loop:
         }
         self.batch_size = min(trainer.batch_size, len(rows))
         steps = min(len(rows) // self.batch_size, trainer.max_steps_per_epoch or len(rows))
-        self.run = TrainingRun(objective, trainer.max_epochs, steps)
+        self.run = TrainingRun(objective, rows, trainer.max_epochs, steps)
         self.generators = {
             "shuffle": torch.Generator().manual_seed(trainer.seed),
             "noise": torch.Generator(trainer.device).manual_seed(trainer.seed + 1),

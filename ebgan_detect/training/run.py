@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ebgan_detect.objectives import Objective
+from ebgan_detect.training.rows import TrainingRows
 
 __all__ = ["TrainingRun"]
 
@@ -17,6 +18,8 @@ class TrainingRun:
     ----------
     objective : Objective
         The game.
+    rows : TrainingRows
+        Scaled training rows.
     max_epochs, steps_per_epoch : int
         What is planned.
     epoch : int
@@ -30,6 +33,7 @@ class TrainingRun:
     """
 
     objective: Objective
+    rows: TrainingRows
     max_epochs: int
     steps_per_epoch: int
     epoch: int = 0
