@@ -10,7 +10,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import mse_loss, softplus
 
 from ebgan_detect.errors import InvalidInputError
 
@@ -57,7 +57,7 @@ def energy_map(x: Tensor, reconstruction: Tensor) -> Tensor:
     tensor([[0., 4.]])
     """
     _check_same_shape(x, reconstruction)
-    return (x - reconstruction).square()
+    return mse_loss(reconstruction, x, reduction="none")
 
 
 def reconstruction_energy(x: Tensor, reconstruction: Tensor) -> Tensor:

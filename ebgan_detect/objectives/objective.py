@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
-from torch.optim.adam import adam
 from typing_extensions import override
 
 from ebgan_detect.errors import InvalidParameterError
@@ -285,21 +284,21 @@ class LeanAdam(Adam):
         if closure is not None or any(weight not in self.state for weight in weights):
             return super().step(closure)
         states = [self.state[weight] for weight in weights]
-        adam(
+        steps = [state["step"] for state in states]
+        torch._foreach_add_(steps, torch.ones((), device=steps[0].device))
+        torch._fused_adam_(
             weights,
             [weight.grad for weight in weights],
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
-            [state["step"] for state in states],
-            fused=True,
-            capturable=group["capturable"],
-            amsgrad=False,
+            steps,
+            lr=group["lr"],
             beta1=group["betas"][0],
             beta2=group["betas"][1],
-            lr=group["lr"],
             weight_decay=0.0,
             eps=group["eps"],
+            amsgrad=False,
             maximize=False,
         )
         return None
