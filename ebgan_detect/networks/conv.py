@@ -9,9 +9,9 @@ from itertools import pairwise
 from torch import nn
 
 from ebgan_detect.errors import InvalidParameterError
-from ebgan_detect.networks.architecture import Networks
+from ebgan_detect.networks.architecture import AutoEncoder, Networks
 
-__all__ = ["conv_networks", "default_channels"]
+__all__ = ["conv_autoencoder", "conv_networks", "default_channels"]
 
 NEGATIVE_SLOPE = 0.2
 SMALLEST_SIDE, LARGEST_SIDE = 8, 256
@@ -104,21 +104,55 @@ def conv_networks(
     >>> networks.generator(torch.zeros(2, 5)).shape
     torch.Size([2, 3, 17, 30])
     """
-    channels, *sides = input_shape
-    if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sides):
-        raise InvalidParameterError(
-            f"architecture 'conv' needs images of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels a side, "
-            f"got (c, h, w) = {input_shape}; resize them, use architecture='mlp' or a factory, "
-            "and put channels first"
-        )
+    autoencoder = conv_autoencoder(
+        input_shape, hidden_sizes=hidden_sizes, code_dim=code_dim, bounded=bounded
+    )
+    # A generator as narrow as the decoder falls behind it, and teaches little;
+    # `python -m benchmarks.heldout_digit --development` compares the two.
+    wider = [input_shape[0], *(2 * width for width in hidden_sizes)]
+    shapes = _halved(input_shape, len(hidden_sizes))
+    generator = _upsampling(latent_dim, wider, shapes, bounded, normalise=True)
+    return Networks(autoencoder.encoder, autoencoder.decoder, generator)
+
+
+def conv_autoencoder(
+    input_shape: tuple[int, int, int],
+    *,
+    hidden_sizes: Sequence[int],
+    code_dim: int,
+    bounded: bool,
+    n_statistics: int = 1,
+) -> AutoEncoder:
+    """Build the autoencoder of `conv_networks` alone.
+
+    Parameters
+    ----------
+    input_shape, hidden_sizes, code_dim, bounded : tuple, sequence, int, bool
+        As there.
+    n_statistics : int
+        Numbers that the encoder gives for each feature of the code: 2 for a mean and a
+        log-variance.
+
+    Returns
+    -------
+    AutoEncoder
+        Encoder ``(n, c, h, w) -> (n, n_statistics * code_dim)``, decoder
+        ``(n, code_dim) -> (n, c, h, w)``.
+
+    Raises
+    ------
+    InvalidParameterError
+        As there.
+    """
+    check_sides(input_shape)
+    sides = input_shape[1:]
     if min(sides) >> len(hidden_sizes) < 1:
         raise InvalidParameterError(
             f"hidden_sizes must have at most {min(sides).bit_length() - 1} levels for images of "
             f"{sides[0]}x{sides[1]} pixels, got {tuple(hidden_sizes)}"
         )
-    widths = [channels, *hidden_sizes]
-    shapes = [(sides[0] >> level, sides[1] >> level) for level in range(len(widths))]
-    innermost = (widths[-1], *shapes[-1])
+    widths = [input_shape[0], *hidden_sizes]
+    shapes = _halved(input_shape, len(hidden_sizes))
     encoder = nn.Sequential(
         *(
             layer
@@ -129,14 +163,36 @@ def conv_networks(
             )
         ),
         nn.Flatten(),
-        nn.Linear(math.prod(innermost), code_dim),
+        nn.Linear(math.prod((widths[-1], *shapes[-1])), n_statistics * code_dim),
     )
-    decoder = _upsampling(code_dim, widths, shapes, bounded, normalise=False)
-    # A generator as narrow as the decoder falls behind it, and teaches little;
-    # `python -m benchmarks.heldout_digit --development` compares the two.
-    wider = [channels, *(2 * width for width in hidden_sizes)]
-    generator = _upsampling(latent_dim, wider, shapes, bounded, normalise=True)
-    return Networks(encoder, decoder, generator)
+    return AutoEncoder(encoder, _upsampling(code_dim, widths, shapes, bounded, normalise=False))
+
+
+def check_sides(input_shape: tuple[int, int, int]) -> None:
+    """Refuse images that are too small or too large to halve and double.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one image ``(c, h, w)``.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a side is outside 8...256 pixels.
+    """
+    if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in input_shape[1:]):
+        raise InvalidParameterError(
+            f"architecture 'conv' needs images of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels a side, "
+            f"got (c, h, w) = {input_shape}; resize them, use architecture='mlp' or a factory, "
+            "and put channels first"
+        )
+
+
+def _halved(input_shape: tuple[int, int, int], levels: int) -> list[tuple[int, int]]:
+    """Height and width of an image, and after each halving."""
+    _, height, width = input_shape
+    return [(height >> level, width >> level) for level in range(levels + 1)]
 
 
 def _upsampling(

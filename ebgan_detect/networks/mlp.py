@@ -8,9 +8,9 @@ from itertools import pairwise
 
 from torch import nn
 
-from ebgan_detect.networks.architecture import Networks
+from ebgan_detect.networks.architecture import Adversaries, AutoEncoder, Networks
 
-__all__ = ["mlp_networks"]
+__all__ = ["mlp_adversaries", "mlp_autoencoder", "mlp_networks"]
 
 NEGATIVE_SLOPE = 0.2
 
@@ -54,20 +54,94 @@ def mlp_networks(
     >>> networks.decoder(networks.encoder(torch.zeros(4, 5))).shape
     torch.Size([4, 5])
     """
-    n_features = math.prod(input_shape)
-    flat = len(input_shape) == 1
-    encoder = nn.Sequential(
-        *([] if flat else [nn.Flatten()]), *_layers([n_features, *hidden_sizes, code_dim])
+    autoencoder = mlp_autoencoder(
+        input_shape, hidden_sizes=hidden_sizes, code_dim=code_dim, bounded=bounded
     )
-    decoder, generator = (
-        nn.Sequential(
-            *_layers([width, *reversed(hidden_sizes), n_features]),
-            *([nn.Sigmoid()] if bounded else []),
-            *([] if flat else [nn.Unflatten(1, input_shape)]),
-        )
-        for width in (code_dim, latent_dim)
+    generator = _outwards(input_shape, hidden_sizes, latent_dim, bounded)
+    return Networks(autoencoder.encoder, autoencoder.decoder, generator)
+
+
+def mlp_autoencoder(
+    input_shape: tuple[int, ...],
+    *,
+    hidden_sizes: Sequence[int],
+    code_dim: int,
+    bounded: bool,
+    n_statistics: int = 1,
+) -> AutoEncoder:
+    """Build the autoencoder of `mlp_networks` alone.
+
+    Parameters
+    ----------
+    input_shape, hidden_sizes, code_dim, bounded : tuple, sequence, int, bool
+        As there.
+    n_statistics : int
+        Numbers that the encoder gives for each feature of the code: 2 for a mean and a
+        log-variance.
+
+    Returns
+    -------
+    AutoEncoder
+        Encoder ``(n, *input_shape) -> (n, n_statistics * code_dim)``, decoder
+        ``(n, code_dim) -> (n, *input_shape)``.
+    """
+    encoder = _inwards(input_shape, hidden_sizes, n_statistics * code_dim)
+    return AutoEncoder(encoder, _outwards(input_shape, hidden_sizes, code_dim, bounded))
+
+
+def mlp_adversaries(
+    input_shape: tuple[int, ...],
+    *,
+    hidden_sizes: Sequence[int],
+    latent_dim: int,
+    bounded: bool,
+) -> Adversaries:
+    """Build a fully connected discriminator and generator.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one row, ``(d,)``; longer shapes are flattened and restored.
+    hidden_sizes : sequence of int
+        Widths of the discriminator's hidden layers; the generator mirrors them.
+    latent_dim : int
+        Number of features in the generator's input.
+    bounded : bool
+        Whether scaled input lies in [0, 1], so that the generator ends in a sigmoid.
+
+    Returns
+    -------
+    Adversaries
+        Discriminator ``(n, *input_shape) -> (n, 1)``, generator
+        ``(n, latent_dim) -> (n, *input_shape)``. Neither mixes rows.
+
+    Examples
+    --------
+    >>> players = mlp_adversaries((5,), hidden_sizes=(8,), latent_dim=3, bounded=False)
+    >>> players.discriminator(players.generator(torch.zeros(4, 3))).shape
+    torch.Size([4, 1])
+    """
+    discriminator = _inwards(input_shape, hidden_sizes, 1)
+    return Adversaries(discriminator, _outwards(input_shape, hidden_sizes, latent_dim, bounded))
+
+
+def _inwards(
+    input_shape: tuple[int, ...], hidden_sizes: Sequence[int], n_outputs: int
+) -> nn.Sequential:
+    """From a row to a vector."""
+    flatten = [] if len(input_shape) == 1 else [nn.Flatten()]
+    return nn.Sequential(*flatten, *_layers([math.prod(input_shape), *hidden_sizes, n_outputs]))
+
+
+def _outwards(
+    input_shape: tuple[int, ...], hidden_sizes: Sequence[int], n_inputs: int, bounded: bool
+) -> nn.Sequential:
+    """From a vector to a row."""
+    return nn.Sequential(
+        *_layers([n_inputs, *reversed(hidden_sizes), math.prod(input_shape)]),
+        *([nn.Sigmoid()] if bounded else []),
+        *([] if len(input_shape) == 1 else [nn.Unflatten(1, input_shape)]),
     )
-    return Networks(encoder, decoder, generator)
 
 
 def _layers(widths: Sequence[int]) -> list[nn.Module]:
