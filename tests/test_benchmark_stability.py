@@ -16,7 +16,7 @@ from benchmarks.stability.__main__ import runs_of
 from benchmarks.stability.classifier import Images, Judge, mnist, train_judge
 from benchmarks.stability.grid import SYSTEMS, Configuration, choose, paper_grid
 from benchmarks.stability.networks import PartwiseBatchNorm
-from benchmarks.stability.runs import MARGIN, PULL_AWAY_WEIGHT, Run, game, perform
+from benchmarks.stability.runs import MARGIN, PULL_AWAY_WEIGHTS, Run, game, perform
 from benchmarks.stability.score import class_shares, inception_score, nearest_distances, paper_score
 
 CELL = Configuration(3, 3, 32, 16, True, "adam", "adam", 0.001)
@@ -33,7 +33,7 @@ def digits():
 @pytest.fixture(scope="module")
 def judge(digits, tmp_path_factory):
     """A classifier of small digits."""
-    return train_judge(digits, tmp_path_factory.mktemp("cache"), epochs=20)
+    return train_judge(digits, tmp_path_factory.mktemp("cache"), epochs=10)
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_margin_and_pulling_away_weight_are_divided_by_the_number_of_pixels():
     plain, with_term = (game(Run(s, CELL, 2, 8), 64) for s in ("EBGAN", "EBGAN-PT"))
     assert float(plain.margin) == pytest.approx(MARGIN / 64)
     assert plain.pull_away_weight == 0
-    assert with_term.pull_away_weight == pytest.approx(PULL_AWAY_WEIGHT / 64)
+    assert with_term.pull_away_weight == pytest.approx(PULL_AWAY_WEIGHTS["EBGAN-PT"] / 64)
 
 
 def test_each_player_of_a_gan_gets_its_optimizer():

@@ -13,11 +13,11 @@ import argparse
 
 from benchmarks import common
 from benchmarks.stability.classifier import Judge, mnist, train_judge
-from benchmarks.stability.grid import SYSTEMS, choose
+from benchmarks.stability.grid import CONTROLS, SYSTEMS, choose
 from benchmarks.stability.report import draw_histograms, draw_samples, stored, text
 from benchmarks.stability.runs import BENCHMARK, Run, perform_all
 
-STEPS, BATCH_SIZE = 2_000, 64
+STEPS, BATCH_SIZE = 1_500, 64
 
 
 def runs_of(arguments: argparse.Namespace) -> list[Run]:
@@ -75,7 +75,7 @@ def main() -> None:
     part.add_argument("--fraction", type=float, help="share of each system's grid, in (0, 1]")
     which.add_argument("--max-width", type=int, help="leave out wider networks (CPU: 800)")
     which.add_argument("--steps", type=int, default=STEPS, help="updates of each run")
-    which.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
+    which.add_argument("--systems", nargs="+", choices=SYSTEMS + CONTROLS, default=SYSTEMS)
     commands = parser.add_subparsers(required=True)
     commands.add_parser("train", help=train.__doc__).set_defaults(command=train)
     performing = commands.add_parser("run", parents=[which], help=run.__doc__)

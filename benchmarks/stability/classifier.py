@@ -174,7 +174,7 @@ def train_judge(images: Images, cache: Path = CACHE, *, epochs: int = EPOCHS) ->
         checkpoint=Checkpoint(cache / "classifier.checkpoint", {"epochs": epochs}),
     )
     trainer.fit(objective, ResidentRows(torch.from_numpy(pairs).to(device)))
-    objective.cpu().eval()
+    objective.cpu().eval().to(memory_format=torch.contiguous_format)  # as it is read back
     weights = objective.state_dict()
     digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in weights.values())).hexdigest()
     nearest = nearest_distances(images.x_test[:NEIGHBOUR_ROWS])

@@ -7,9 +7,12 @@ from itertools import product
 
 import numpy as np
 
-__all__ = ["SYSTEMS", "Configuration", "choose", "paper_grid"]
+__all__ = ["CONTROLS", "SYSTEMS", "Configuration", "choose", "paper_grid"]
 
 SYSTEMS = ("GAN", "EBGAN", "EBGAN-PT")
+CONTROLS = ("GAN-Adam", "EBGAN-PT-strong")
+"""Not in the paper: the GAN on the EBGAN's grid, and a pulling-away term that weighs as much as
+the energy. Both share their configurations with the EBGAN."""
 
 DEPTHS = (2, 3, 4, 5)
 GENERATOR_WIDTHS = (400, 800, 1600, 3200)
@@ -49,8 +52,8 @@ def paper_grid(system: str, *, max_width: int | None = None) -> list[Configurati
 
     Parameters
     ----------
-    system : {'GAN', 'EBGAN', 'EBGAN-PT'}
-        With and without the pulling-away term the EBGAN's grid is the same.
+    system : str
+        One of `SYSTEMS` or `CONTROLS`; all but the GAN share one grid.
     max_width : int, optional
         Leave out wider networks.
 
@@ -82,8 +85,8 @@ def choose(
 
     Parameters
     ----------
-    system : {'GAN', 'EBGAN', 'EBGAN-PT'}
-        Both EBGANs get the same configurations, so that they can be compared pair by pair.
+    system : str
+        All but the GAN get the same configurations, so that they can be compared pair by pair.
     max_width : int, optional
         Leave out wider networks.
     count : int, optional

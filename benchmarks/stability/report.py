@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.stability.classifier import CACHE
-from benchmarks.stability.grid import SYSTEMS
+from benchmarks.stability.grid import CONTROLS, SYSTEMS
 from benchmarks.stability.runs import BENCHMARK, Run
 from ebgan_detect.files import read_sealed
 
@@ -19,6 +19,7 @@ __all__ = ["draw_histograms", "draw_samples", "stored", "text"]
 
 Results = dict[str, list[dict[str, Any]]]
 COLOURS = {"GAN": "#D55E00", "EBGAN": "#0072B2", "EBGAN-PT": "#009E73"}
+ALL = SYSTEMS + CONTROLS
 PAIRS = (("GAN", "EBGAN"), ("EBGAN", "EBGAN-PT"))
 BINS = 24
 
@@ -45,7 +46,7 @@ def text(results: Results, missing: Sequence[Run], judge: dict[str, Any]) -> str
             "the classifier must be the one that judged the stored runs, got another one: their "
             "scores cannot be compared; remove build/stability and train it again, or the results"
         )
-    absent = {system: sum(run.system == system for run in missing) for system in SYSTEMS}
+    absent = {system: sum(run.system == system for run in missing) for system in ALL}
     said = [f"{n} of {system}" for system, n in absent.items() if n]
     parts = [
         f"Classifier: accuracy {judge['accuracy']:.4f} on the test file.",
@@ -63,7 +64,7 @@ def _table_of_systems(results: Results, real: dict[str, Any]) -> str:
         *("modes of 10", "all 10", "duplicates", "spread", "diverged"),
     ]
     rows: list[list[Any]] = []
-    for system in SYSTEMS:
+    for system in ALL:
         if not (found := results.get(system)):
             continue
         scores = _column(found, "score")

@@ -39,10 +39,11 @@ from ebgan_detect.training import (
 __all__ = ["Run", "game", "perform", "perform_all"]
 
 BENCHMARK = "stability"
-MARGIN, PULL_AWAY_WEIGHT = 10.0, 0.1
-"""The paper's, whose energy is a sum over the pixels. Here it is their mean: both are divided
-by the number of pixels, so that the games are the same up to a common factor of the losses,
-to which Adam is blind."""
+MARGIN = 10.0
+PULL_AWAY_WEIGHTS = {"EBGAN": 0.0, "EBGAN-PT": 0.1, "EBGAN-PT-strong": 10.0}
+"""The paper's margin and weight, for an energy that is a sum over the pixels. Here it is their
+mean: both are divided by the number of pixels, so that the games are the same up to a common
+factor of the losses, to which Adam is blind. The strong term's weight is the margin."""
 BETAS = (0.5, 0.999)
 N_SAMPLES, N_DRAWN = 10_000, 100
 """Samples to measure, and to keep for pictures."""
@@ -97,7 +98,7 @@ def game(run: Run, n_features: int) -> Objective:
         "betas": BETAS,
     }
     cell = run.configuration
-    if run.system == "GAN":
+    if run.system not in PULL_AWAY_WEIGHTS:
         players = discriminator_and_generator(cell, n_features, **setup)
         choices = {
             "discriminator": cell.discriminator_optimizer,
@@ -107,7 +108,7 @@ def game(run: Run, n_features: int) -> Objective:
     return EBGANObjective(
         autoencoder_and_generator(cell, n_features, **setup),
         margin=MARGIN / n_features,
-        pull_away_weight=PULL_AWAY_WEIGHT / n_features if run.system == "EBGAN-PT" else 0.0,
+        pull_away_weight=PULL_AWAY_WEIGHTS[run.system] / n_features,
         **options,
     )
 
