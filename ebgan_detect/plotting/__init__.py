@@ -3,6 +3,7 @@
 matplotlib is imported when something is drawn, not before.
 """
 
+from ebgan_detect.plotting.equilibrium import EquilibriumDisplay
 from ebgan_detect.plotting.histogram import EnergyHistogramDisplay
 from ebgan_detect.plotting.history import TrainingHistoryDisplay
 from ebgan_detect.plotting.images import EnergyMapDisplay, SampleGridDisplay
@@ -17,6 +18,7 @@ __all__ = [
     "EnergyHistogramDisplay",
     "EnergyMapDisplay",
     "EnergySurfaceDisplay",
+    "EquilibriumDisplay",
     "LatentArithmeticDisplay",
     "LatentWalkDisplay",
     "SampleGridDisplay",

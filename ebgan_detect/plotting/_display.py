@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -171,3 +172,20 @@ def finish(axis: Any, *, legend: bool = True) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     if legend:
         axis.legend(frameon=False, fontsize="small")
+
+
+def draw_members(axis: Any, columns: Mapping[str, Array], name: str, style: dict[str, str]) -> None:
+    """One column of a history as a line for each member, only the first one in the legend."""
+    members = np.unique(columns["member"])
+    for member in members:
+        own = columns["member"] == member
+        lone = np.count_nonzero(own) == 1
+        alpha = 1.0 if len(members) == 1 else 0.6
+        axis.plot(
+            columns["epoch"][own],
+            columns[name][own],
+            marker="o" if lone else "",
+            alpha=alpha,
+            **style,
+        )
+        style = style | {"label": ""}

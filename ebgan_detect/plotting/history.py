@@ -16,8 +16,8 @@ from ebgan_detect.plotting._display import (
     GREEN,
     ORANGE,
     PURPLE,
-    Array,
     Display,
+    draw_members,
     finish,
     require,
 )
@@ -101,7 +101,7 @@ class TrainingHistoryDisplay(Display):
         for axis, (ylabel, lines) in zip(axes, panels.items(), strict=True):
             for name, (label, color, linestyle) in lines.items():
                 style = {"color": color, "linestyle": linestyle, "label": label}
-                _draw_members(axis, columns, name, style)
+                draw_members(axis, columns, name, style)
             axis.set(xlabel="epoch", ylabel=ylabel)
             axis.xaxis.get_major_locator().set_params(integer=True)
             if ylabel == "dimensionless":
@@ -109,22 +109,3 @@ class TrainingHistoryDisplay(Display):
             elif self.log_scale:
                 axis.set_yscale("log")
             finish(axis)
-
-
-def _draw_members(
-    axis: Any, columns: Mapping[str, Array], name: str, style: dict[str, str]
-) -> None:
-    """One column of a history as a line for each member, only the first one in the legend."""
-    members = np.unique(columns["member"])
-    for member in members:
-        own = columns["member"] == member
-        lone = np.count_nonzero(own) == 1
-        alpha = 1.0 if len(members) == 1 else 0.6
-        axis.plot(
-            columns["epoch"][own],
-            columns[name][own],
-            marker="o" if lone else "",
-            alpha=alpha,
-            **style,
-        )
-        style = style | {"label": ""}
