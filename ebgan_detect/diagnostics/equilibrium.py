@@ -187,7 +187,7 @@ class EquilibriumRecorder(Callback):
     ----------
     every : int, default=1
         Record after every so many epochs, and after the last planned one.
-    max_rows : int, default=1000
+    max_rows : int, default=500
         Most training rows to use, chosen at random, and generated rows to set against them.
     random_state : int, default=0
         Seed of that choice and of the generated rows, which are the same at every epoch.
@@ -213,7 +213,7 @@ class EquilibriumRecorder(Callback):
     [0, 2, 3]
     """
 
-    def __init__(self, *, every: int = 1, max_rows: int = 1000, random_state: int = 0) -> None:
+    def __init__(self, *, every: int = 1, max_rows: int = 500, random_state: int = 0) -> None:
         given = {"every": every, "max_rows": max_rows, "random_state": random_state}
         check_parameters(
             given, {"every": integer(1), "max_rows": integer(2), "random_state": integer(0)}
