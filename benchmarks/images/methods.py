@@ -59,7 +59,7 @@ class Method:
 # --- the detector and its controls ------------------------------------------------------------
 
 
-def _detector(
+def detector_method(
     title: str,
     parameters: Mapping[str, Any] | None = None,
     *,
@@ -102,7 +102,7 @@ def _global_seed(seed: int) -> Iterator[None]:
             np.random.set_state(before)  # noqa: NPY002
 
 
-def _peer(title: str, make: Callable[[int, int], Any], **stated: Any) -> Method:
+def peer_method(title: str, make: Callable[[int, int], Any], **stated: Any) -> Method:
     """A PyOD detector on flat pixels in [0, 1]; `stated` is what differs from its defaults."""
 
     def pixels(images: Array) -> Array:
@@ -118,7 +118,12 @@ def _peer(title: str, make: Callable[[int, int], Any], **stated: Any) -> Method:
         told = {"fit_seconds": round(time.perf_counter() - started, 1), "n_train": len(x)}
         if stated:
             told["settings"] = stated
-        return Fitted(lambda images: -detector.decision_function(pixels(images)), told)
+
+        def score(images: Array) -> Array:
+            with _global_seed(seed):  # ALAD keeps dropout on while it scores
+                return -detector.decision_function(pixels(images))
+
+        return Fitted(score, told)
 
     return Method(title, fit, PEER_FAILURES)
 
@@ -162,25 +167,25 @@ def _alad(n_features: int, seed: int) -> Any:
 
 
 METHODS: dict[str, Method] = {
-    "EBGAN": _detector("EBGAN"),
-    "control": _detector("same autoencoder, no adversary", {"adversarial": False}),
-    "denoising": _detector(
+    "EBGAN": detector_method("EBGAN"),
+    "control": detector_method("same autoencoder, no adversary", {"adversarial": False}),
+    "denoising": detector_method(
         "same autoencoder, denoising (0.3)", {"adversarial": False, "noise": 0.3}
     ),
-    "untrained": _detector(
+    "untrained": detector_method(
         "same autoencoder, untrained",
         {"adversarial": False, "max_epochs": 1, "learning_rate": 1e-30},
         most_rows=2000,
     ),
-    "kNN": _peer("kNN (5th neighbour; PyOD)", _knn),
-    "IForest": _peer("IsolationForest (PyOD)", _iforest),
-    "DeepSVDD": _peer("DeepSVDD (PyOD)", _svdd, **SVDD),
-    "ALAD": _peer("ALAD (PyOD)", _alad, **ALAD),
+    "kNN": peer_method("kNN (5th neighbour; PyOD)", _knn),
+    "IForest": peer_method("IsolationForest (PyOD)", _iforest),
+    "DeepSVDD": peer_method("DeepSVDD (PyOD)", _svdd, **SVDD),
+    "ALAD": peer_method("ALAD (PyOD)", _alad, **ALAD),
 }
 """Methods of every table, in its order."""
 
 ABLATIONS: dict[str, Method] = {
-    name: _detector(variant.title, variant.parameters, make=variant.detector())
+    name: detector_method(variant.title, variant.parameters, make=variant.detector())
     for name, variant in VARIANTS.items()
 }
 """EBGAN with one ingredient changed; for development cases only."""

@@ -86,6 +86,22 @@ class Records:
             if method in SAME_NETWORKS and own != settings.get((case, seed, "EBGAN"), own)
         ]
 
+    def mixed(self) -> list[str]:
+        """Methods whose runs had different settings, as when a default changed between them."""
+        lines = []
+        for method in dict.fromkeys(r["method"] for r in self.done):
+            runs = [r for r in self.done if r["method"] == method and "settings" in r]
+            for key in dict.fromkeys(key for r in runs for key in r["settings"]):
+                cases: dict[str, list[str]] = {}
+                for r in runs:
+                    cases.setdefault(str(r["settings"].get(key)), []).append(
+                        f"{_case(r)} seed {r['seed']}"
+                    )
+                if len(cases) > 1:
+                    told = "; ".join(f"{v} in {', '.join(c)}" for v, c in cases.items())
+                    lines.append(f"{method}, {key}: {told}")
+        return lines
+
     def missing(
         self, methods: Iterable[str], key: str, cases: Iterable[Any], seeds: Sequence[int]
     ) -> list[str]:

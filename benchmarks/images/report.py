@@ -261,6 +261,7 @@ def _notes(records: Records) -> list[str]:
     notes = [f"Data: {'; '.join(sorted({r['used'] for r in records.all}))}. Devices: {devices}."]
     notes += [_list("Failed:", lines) for lines in [records.failures()] if lines]
     notes += [_list("Not on the same networks:", lines) for lines in [records.unlike()] if lines]
+    notes += [_list("With different settings:", lines) for lines in [records.mixed()] if lines]
     return notes
 
 

@@ -1,0 +1,570 @@
+"""The image benchmarks: what trains, what is scored, what the tables say."""
+
+import json
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from benchmarks.common import RESULTS, false_positive_rate, run_once
+from benchmarks.images import corruptions, methods
+from benchmarks.images.__main__ import main, parser, runs
+from benchmarks.images.datasets import development_part, load
+from benchmarks.images.figure import draw
+from benchmarks.images.methods import METHODS, Fitted, Method, detector_method
+from benchmarks.images.parallel import run_all
+from benchmarks.images.protocols import PROTOCOLS, Run
+from benchmarks.images.report import report
+from benchmarks.images.variants import VARIANTS, Variant
+from ebgan_detect import EBGANDetector
+
+GREY = arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(4, 9), st.integers(4, 9)))
+COLOUR = arrays(np.uint8, st.tuples(st.integers(1, 3), st.just(3), st.integers(4, 9), st.just(7)))
+EITHER = st.one_of(GREY, COLOUR)
+
+
+# --- corruptions --------------------------------------------------------------------------------
+
+
+@given(EITHER, st.integers(0, 9))
+def test_shuffled_pixels_are_the_same_pixels(images, seed):
+    out = corruptions.shuffled(images, np.random.default_rng(seed))
+    assert out.shape == images.shape
+    for before, after in zip(images, out, strict=True):
+        columns = [a.reshape(-1, a.shape[-2] * a.shape[-1]).T for a in (before, after)]
+        assert Counter(map(tuple, columns[0])) == Counter(map(tuple, columns[1]))
+
+
+def test_shuffled_images_each_have_their_own_order():
+    ramp = np.tile(np.arange(64, dtype=np.uint8).reshape(1, 8, 8), (2, 1, 1))
+    out = corruptions.shuffled(ramp, np.random.default_rng(0))
+    assert (out[0] != out[1]).any()
+    assert (out[0] != ramp[0]).any()
+
+
+@given(EITHER)
+def test_inverted_twice_is_the_image_and_turned_four_times_too(images):
+    once = corruptions.inverted(images)
+    assert (once.astype(int) + images == 255).all()
+    np.testing.assert_array_equal(corruptions.inverted(once), images)
+    turned = images
+    for _ in range(4):
+        turned = corruptions.rotated(turned)
+    np.testing.assert_array_equal(turned, images)
+
+
+@given(EITHER)
+def test_blur_keeps_the_mean_and_narrows_the_range(images):
+    out = corruptions.blurred(images)
+    assert out.shape == images.shape
+    assert out.min() >= images.min()
+    assert out.max() <= images.max()
+    mean, before = (a.astype(float).mean(axis=(-2, -1)) for a in (out, images))
+    np.testing.assert_allclose(mean, before, atol=0.51)  # a level is rounded by half at most
+
+
+@given(EITHER, st.integers(0, 9))
+def test_occlusion_changes_nothing_outside_one_square(images, seed):
+    out = corruptions.occluded(images, np.random.default_rng(seed))
+    side = min(images.shape[-2:]) // 3
+    for before, after in zip(images, out, strict=True):
+        changed = (before != after).reshape(-1, *before.shape[-2:]).any(axis=0)
+        assert (after[..., changed] == 128).all()
+        rows, columns = np.nonzero(changed)
+        if len(rows):
+            assert np.ptp(rows) < side
+            assert np.ptp(columns) < side
+
+
+def test_occlusion_hides_a_third_of_each_side():
+    out = corruptions.occluded(np.zeros((50, 9, 9), np.uint8), np.random.default_rng(0))
+    assert ((out == 128).sum(axis=(1, 2)) == 9).all()
+    assert len(np.unique(out, axis=0)) > 10
+
+
+@given(GREY, st.tuples(st.integers(1, 12), st.integers(1, 12)))
+def test_resizing_by_area_keeps_the_mean(images, shape):
+    out = corruptions.resized_by_area(images, shape)
+    assert out.shape == (len(images), *shape)
+    mean, before = (a.astype(float).mean(axis=(1, 2)) for a in (out, images))
+    np.testing.assert_allclose(mean, before, atol=0.51)
+
+
+def test_resizing_by_area_weighs_overlaps():
+    image = np.array([[[0, 60, 120]]], np.uint8)
+    # Each half covers one and a half pixels: (0 + 30) / 1.5 and (30 + 120) / 1.5.
+    np.testing.assert_array_equal(corruptions.resized_by_area(image, (1, 2)), [[[20, 100]]])
+    np.testing.assert_array_equal(corruptions.resized_by_area(image, (1, 3)), image)
+
+
+def test_colours_become_luminance_and_grey_becomes_three_colours():
+    red = np.zeros((1, 3, 2, 2), np.uint8)
+    red[:, 0] = 200
+    np.testing.assert_array_equal(corruptions.in_shape_of(red, (2, 2)), np.full((1, 2, 2), 60))
+    grey = np.arange(4, dtype=np.uint8).reshape(1, 2, 2)
+    out = corruptions.in_shape_of(grey, (3, 2, 2))
+    assert out.shape == (1, 3, 2, 2)
+    assert (out == grey[:, None]).all()
+
+
+def test_outliers_are_the_same_at_every_call_and_have_the_images_shape():
+    test = np.random.default_rng(0).integers(0, 256, (40, 12, 12), np.uint8)
+    others = {"other": np.zeros((3, 3, 16, 16), np.uint8)}
+    first, second = (corruptions.outliers(test, others, n_made=30) for _ in range(2))
+    sizes = {name: len(images) for name, images in first.items()}
+    assert sizes.pop("other") == 3
+    assert [sizes.pop(name) for name in list(sizes) if "level" in name] == [1, 15, 240]
+    assert set(sizes.values()) == {30}
+    for name, images in first.items():
+        assert images.shape[1:] == (12, 12)
+        assert images.dtype == np.uint8
+        np.testing.assert_array_equal(images, second[name])
+    assert np.unique(first["constant (levels 16…255)"]).tolist() == list(range(16, 256))
+
+
+# --- the measure --------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=40),
+    st.lists(st.integers(0, 5), min_size=1, max_size=10),
+)
+def test_false_positive_rate_is_that_of_the_best_threshold(normal, abnormal):
+    rates = [
+        np.mean(np.array(abnormal) >= threshold)
+        for threshold in range(6)
+        if 20 * sum(value >= threshold for value in normal) >= 19 * len(normal)
+    ]
+    labels = np.repeat([False, True], [len(normal), len(abnormal)])
+    assert false_positive_rate(labels, normal + abnormal) == min(rates)
+
+
+def test_a_run_records_its_memory_where_it_is_told_to(tmp_path):
+    record = run_once("b", {"x": 1}, lambda: {"y": 2}, results=tmp_path)
+    assert record["peak_rss_mib"] > 50
+    assert json.loads((tmp_path / "b" / "1.json").read_text()) == record
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_data(tmp_path, monkeypatch):
+    """Files like those of the data folder, with a few random images."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "data" / "images"
+    folder.mkdir(parents=True)
+
+    def images(n, *shape):
+        return rng.integers(0, 256, (n, *shape), np.uint8)
+
+    def labels(n):
+        return np.arange(n) % 10
+
+    for name in ("mnist", "fashion_mnist"):
+        np.savez(
+            folder / name,
+            x_train=images(60, 28, 28),
+            y_train=labels(60),
+            x_test=images(20, 28, 28),
+            y_test=labels(20),
+        )
+    for name in ("cifar10_train_a", "cifar10_train_b", "cifar10_test"):
+        np.savez(folder / name, x=images(20, 32, 32, 3), y=labels(20))
+    np.savez(
+        folder / "usps",
+        x_train=rng.random((9, 16, 16), np.float32),
+        y_train=labels(9),
+        x_test=np.ones((4, 16, 16), np.float32),
+        y_test=labels(4),
+    )
+    np.savez(
+        folder / "omniglot_background_small",
+        x=rng.integers(0, 2, (5, 105, 105), np.uint8),
+        character=labels(5),
+    )
+    monkeypatch.setenv("EBGAN_DATA", str(tmp_path / "data"))
+    return folder
+
+
+def test_sets_come_from_the_data_folder(small_data):
+    cifar = load("cifar-10")
+    assert cifar.train.shape == (40, 3, 32, 32)
+    assert "incomplete CIFAR-10" in cifar.used
+    with np.load(small_data / "cifar10_train_b.npz") as file:
+        np.testing.assert_array_equal(cifar.train[20, 2], file["x"][0, ..., 2])
+    assert set(np.unique(load("omniglot").test)) == {0, 255}
+    assert (load("usps").test == 255).all()
+    assert load("mnist").used == "official training and test files"
+
+
+def test_development_uses_rows_of_the_training_file_only(small_data):
+    whole = load("mnist")
+    part = development_part(whole)
+    assert (len(part.train), len(part.test)) == (50, 10)
+    np.testing.assert_array_equal(np.concatenate([part.train, part.test]), whole.train)
+    assert "0…49 to train, 50…59 to score" in part.used
+
+
+def test_real_sets_have_their_sizes(data_folder, monkeypatch):
+    monkeypatch.setenv("EBGAN_DATA", str(data_folder))
+    part = development_part(load("fashion-mnist"))
+    assert (len(part.train), len(part.test)) == (50_000, 10_000)
+    assert [len(load(name).test) for name in ("usps", "omniglot")] == [2007, 4840]
+
+
+STAND_IN = """
+import numpy as np
+from PIL import Image
+
+class MNIST:
+    def __init__(self, root, *, train, download):
+        self.data, self.targets = np.full((6 if train else 2, 28, 28), 7, np.uint8), [0] * 6
+
+class CIFAR10:
+    def __init__(self, root, *, train, download):
+        self.data, self.targets = np.zeros((4, 32, 30, 3), np.uint8), [1, 2, 3, 4]
+        self.data[..., 2] = 9
+
+def Omniglot(root, *, background, download):
+    return [(Image.new("L", (105, 105), 255), 3), (Image.new("L", (105, 105), 0), 4)]
+"""
+
+
+@pytest.fixture
+def torchvision_of(tmp_path, monkeypatch):
+    """Function that puts a package of that name in the way: the real one would download."""
+    names = ("torchvision", "torchvision.datasets")
+    before = {name: sys.modules.pop(name, None) for name in names}
+
+    def make(code):
+        package = tmp_path / "packages" / "torchvision"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package / "datasets.py").write_text(code)
+        monkeypatch.syspath_prepend(package.parent)
+        monkeypatch.setenv("EBGAN_DATA", str(tmp_path / "absent"))
+
+    yield make
+    for name, module in before.items():
+        sys.modules.pop(name, None)
+        if module is not None:
+            sys.modules[name] = module
+
+
+def test_without_a_data_folder_sets_come_through_torchvision(torchvision_of):
+    torchvision_of(STAND_IN)
+    mnist, cifar, omniglot = map(load, ("mnist", "cifar-10", "omniglot"))
+    assert (mnist.train.shape, mnist.test.shape) == ((6, 28, 28), (2, 28, 28))
+    assert cifar.train.shape == (4, 3, 32, 30)
+    assert (cifar.test[:, 2] == 9).all()
+    assert cifar.train_labels.tolist() == [1, 2, 3, 4]
+    assert omniglot.test[:, 0, 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('no operator nms')", "ImportError('none')"])
+def test_without_any_source_of_images_the_remedy_is_named(error, torchvision_of):
+    torchvision_of(f"raise {error}")
+    with pytest.raises(SystemExit, match=r"EBGAN_DATA.*torchvision"):
+        load("mnist")
+
+
+# --- protocols ----------------------------------------------------------------------------------
+
+
+def spy(seen):
+    """A method that notes what trains it, and scores by the sum of pixels."""
+
+    def fit(images, seed):
+        seen.append(images)
+        return Fitted(lambda x: x.reshape(len(x), -1).sum(axis=1).astype(float), {}, 0.0)
+
+    return Method("spy", fit, ())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "case", "is_normal"),
+    [
+        ("heldout-digit", {"digit": 4}, lambda y: y != 4),
+        ("one-class", {"class": 4}, lambda y: y == 4),
+    ],
+)
+def test_only_normal_training_rows_train(protocol, case, is_normal):
+    images, seen = load("digits"), []
+    result = PROTOCOLS[protocol](images, {"set": "digits", **case}, spy(seen), 0)
+    (train,) = seen
+    np.testing.assert_array_equal(train, images.train[is_normal(images.train_labels)])
+    assert result["anomaly_share"] == np.mean(~is_normal(images.test_labels))
+    assert result["n_test"] == len(images.test)
+    assert result["false_alarm_rate"] == 0
+
+
+def test_out_of_manifold_trains_once_and_scores_every_kind(small_data):
+    images, seen = load("mnist"), []
+    result = PROTOCOLS["out-of-manifold"](images, {"set": "mnist"}, spy(seen), 0)
+    assert len(seen) == 1
+    assert seen[0] is images.train
+    found = result["outliers"]
+    assert [*found][:4] == ["fashion-mnist", "cifar-10", "usps", "omniglot"]
+    assert found["omniglot"]["n"] == 5
+    assert found["black (level 0)"] == {"auroc": 1.0, "auprc": 1.0, "fpr95": 0.0, "n": 1}
+
+
+def test_ebgan_and_its_controls_run_on_the_same_networks():
+    images = load("digits")
+    brief = {"max_epochs": 1, "margin": 0.05}
+    kept = {}
+    for name, parameters in {"EBGAN": {}, "control": {"adversarial": False}}.items():
+        method = detector_method(name, {**brief, **parameters}, most_rows=256)
+        kept[name] = PROTOCOLS["heldout-digit"](images, {"digit": 9}, method, 0)
+        assert 0 <= kept[name]["auroc"] <= 1
+        assert kept[name]["n_train"] == 256
+        json.dumps(kept[name])
+    settings = [kept[name]["settings"] for name in kept]
+    assert settings[0] == settings[1]
+    assert METHODS.keys() >= {"EBGAN", "control", "denoising", "untrained"}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """The detector that variants are variants of."""
+    return EBGANDetector(max_epochs=1, margin=0.05, random_state=0).fit(load("digits").train[:80])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_changes_what_it_says(name, plain):
+    variant = VARIANTS[name]
+    parameters = {"max_epochs": 1, "margin": 0.05, "random_state": 0, **variant.parameters}
+    detector = variant.detector()(**parameters).fit(load("digits").train[:80])
+    for key, value in variant.settings.items():
+        assert detector.settings_[key] == value != plain.settings_[key]
+    for key, value in variant.parameters.items():
+        assert value != plain.settings_.get(key, getattr(plain, key))
+
+
+def test_a_variant_of_an_unknown_setting_is_refused():
+    with pytest.raises(KeyError, match="no_such"):
+        Variant("none", settings={"no_such": 1}).detector()().fit(load("digits").train[:80])
+
+
+# --- peers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("unchanged_global_random_state")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["kNN", "IForest", "DeepSVDD", "ALAD"])
+def test_peers_score_pixels_reproducibly_and_leave_the_callers_randomness(name, monkeypatch):
+    for settings in (methods.SVDD, methods.ALAD):
+        monkeypatch.setitem(settings, "epochs", 2)
+    images = load("digits")
+    train = images.train[images.train_labels == 0]
+    scores = [METHODS[name].fit(train, seed).score(images.test[:20]) for seed in (0, 0)]
+    assert scores[0].shape == (20,)
+    np.testing.assert_array_equal(scores[0], scores[1])
+
+
+def test_nearest_neighbours_get_a_stated_number_of_rows_and_the_right_sign(monkeypatch):
+    monkeypatch.setattr(methods, "PEER_ROWS", 300)
+    images = load("digits")
+    result = PROTOCOLS["one-class"](images, {"class": 0}, METHODS["kNN"], 0)
+    assert result["n_train"] == np.sum(images.train_labels == 0) < 300
+    assert result["auroc"] > 0.95
+    result = PROTOCOLS["heldout-digit"](images, {"digit": 0}, METHODS["kNN"], 0)
+    assert result["n_train"] == 300
+
+
+def test_a_peer_that_fails_is_recorded_as_failed(small_data):
+    with np.load(small_data / "mnist.npz") as file:
+        few = dict(file)
+    few["x_train"], few["y_train"] = few["x_train"][:20], few["y_train"][:20]
+    np.savez(small_data / "mnist.npz", **few)
+    result = Run("one-class", {"set": "mnist", "class": 3}, "kNN", 0).measure()
+    assert result["failed"].startswith("ValueError: Expected n_neighbors")
+    assert result["used"]
+
+
+# --- command line -------------------------------------------------------------------------------
+
+
+def names_of(line):
+    return [(r.benchmark, *r.settings.values()) for r in runs(parser().parse_args(line.split()))]
+
+
+def test_runs_take_every_case_with_one_seed_first():
+    assert names_of("heldout-digit --cases 4 5 --methods kNN ALAD --seeds 0 1")[:5] == [
+        ("heldout_digit", "mnist", 4, "kNN", 0),
+        ("heldout_digit", "mnist", 4, "ALAD", 0),
+        ("heldout_digit", "mnist", 5, "kNN", 0),
+        ("heldout_digit", "mnist", 5, "ALAD", 0),
+        ("heldout_digit", "mnist", 4, "kNN", 1),
+    ]
+    assert len(names_of("one-class")) == 3 * 3 * 10 * len(METHODS)
+    assert names_of("out-of-manifold --methods kNN --seeds 2")[2] == (
+        "out_of_manifold",
+        "cifar-10",
+        "kNN",
+        2,
+    )
+
+
+def test_development_is_for_development_cases_and_ablations_for_development():
+    line = "heldout-digit --development --methods EBGAN no-replay --seeds 0"
+    assert names_of(line) == [
+        ("heldout_digit_development", "mnist", digit, method, 0)
+        for digit in (1, 9)
+        for method in ("EBGAN", "no-replay")
+    ]
+    assert {name[1:3] for name in names_of("one-class --development --methods EBGAN")} == {
+        *(("fashion-mnist", label) for label in range(5)),
+        ("mnist", 1),
+        ("mnist", 9),
+    }
+    with pytest.raises(SystemExit, match="MNIST digits 1 and 9"):
+        names_of("heldout-digit --development --cases 4")
+    with pytest.raises(SystemExit, match="development"):
+        names_of("heldout-digit --cases 9 --methods no-replay")
+
+
+def pictures(folder, kind, images):
+    (folder / kind).mkdir(parents=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / kind / f"{i}.png")
+
+
+def test_a_users_folder_from_pictures_to_table(tmp_path, capsys):
+    images, labels = load_digits(return_X_y=True)
+    images = (images.reshape(-1, 8, 8) * 15).astype(np.uint8)
+    pictures(tmp_path / "my set", "normal", images[labels == 0][:60])
+    pictures(tmp_path / "my set", "anomaly", images[labels == 1][:20])
+    results = tmp_path / "results"
+    line = ["folder", str(tmp_path / "my set"), "--size", "10", "10", "--methods", "IForest"]
+    line += ["--seeds", "0", "--results", str(results)]
+    assert main(line) == 0
+    (file,) = (results / "folder").glob("*.json")
+    record = json.loads(file.read_text())
+    assert record["auroc"] > 0.9
+    assert (record["n_normal"], record["n_test"]) == (48, 32)
+    assert record["peak_rss_mib"] > 50
+    assert str(tmp_path) not in file.read_text()
+    assert main(line) == 0
+    assert "1 of them done before" in capsys.readouterr().out
+    assert main(["report", "--results", str(results)]) == 0
+    assert f"| my set ({record['content']}) | IsolationForest" in capsys.readouterr().out
+
+
+def test_a_run_that_breaks_off_is_named_and_leaves_the_others_alone(tmp_path, small_data):
+    (small_data / "fashion_mnist.npz").write_bytes(b"damaged")
+    asked = [
+        Run("one-class", {"set": s, "class": 3}, "IForest", 0) for s in ("fashion-mnist", "mnist")
+    ]
+    (problem,) = run_all(asked, tmp_path / "results", jobs=2, threads=1)
+    assert problem.startswith("one_class fashion-mnist 3 IForest 0: ")
+    (file,) = (tmp_path / "results").rglob("*.json")
+    assert file.name == "mnist_3_IForest_0.json"
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def write(results, benchmark, **record):
+    folder = results / benchmark
+    folder.mkdir(parents=True, exist_ok=True)
+    common = {"used": "made up", "device": "abacus", "fit_seconds": 7.0, "peak_rss_mib": 90}
+    name = "_".join(
+        str(record[k]) for k in ("set", "digit", "class", "method", "seed") if k in record
+    )
+    (folder / f"{name}.json").write_text(json.dumps({**common, **record}))
+
+
+@pytest.fixture
+def made_up(tmp_path):
+    """Results of two seeds, a failure, and runs on unlike networks."""
+    heldout = {"set": "mnist", "digit": 4, "anomaly_share": 0.1, "auroc": 0.5}
+    for seed, (ebgan, control) in enumerate([(0.6, 0.5), (0.8, 0.4)]):
+        own = {"settings": {"architecture": "conv", "code_dim": 32}}
+        other = {"settings": {"architecture": "conv", "code_dim": 16 + 16 * seed}}
+        write(tmp_path, "heldout_digit", **heldout, method="EBGAN", seed=seed, auprc=ebgan, **own)
+        write(
+            tmp_path,
+            "heldout_digit",
+            **heldout,
+            method="control",
+            seed=seed,
+            auprc=control,
+            **other,
+        )
+    failed = {"set": "mnist", "digit": 4, "method": "ALAD", "seed": 0, "failed": "ValueError: nan"}
+    write(tmp_path, "heldout_digit", **failed)
+    for label, auroc in ((0, 0.9), (1, 0.8)):
+        write(
+            tmp_path,
+            "one_class",
+            set="mnist",
+            method="kNN",
+            seed=0,
+            auroc=auroc,
+            **{"class": label},
+        )
+    outliers = {"omniglot": {"auroc": 0.99, "auprc": 0.9, "fpr95": 0.04, "n": 5}}
+    write(tmp_path, "out_of_manifold", set="mnist", method="EBGAN", seed=0, outliers=outliers)
+    variants = {"EBGAN": 0.5, "no-replay": 0.25}
+    for method, auprc in variants.items():
+        record = {"set": "mnist", "digit": 9, "method": method, "seed": 0, "auroc": 0.75}
+        write(tmp_path, "heldout_digit_development", **record, auprc=auprc)
+    return tmp_path
+
+
+def table_row(text, section, start):
+    """Cells of the first row of a section that starts so."""
+    part = text[text.index(f"## {section}") :]
+    line = next(row for row in part.splitlines() if row.startswith(f"| {start}"))
+    return [value.strip() for value in line.strip("|").split("|")]
+
+
+def test_the_table_shows_means_ranges_and_the_difference(made_up):
+    text = report(made_up, [0, 1, 2])
+    section = "MNIST, a digit held out"
+    assert table_row(text, section, "AUPRC")[5] == "4 (10.0%)"
+    assert table_row(text, section, "AUPRC")[10] == "9 \\*"
+    assert table_row(text, section, "EBGAN")[5] == "0.700 (0.600…0.800)"
+    assert table_row(text, section, "EBGAN")[-2:] == ["7", "90"]
+    assert table_row(text, section, "**EBGAN minus")[5] == "+0.250 (+0.100…+0.400)"
+    assert table_row(text, section, "*VAE* (read)")[5] == "0.337"
+    assert table_row(text, section, "*NAE* (memory)")[2] == "0.802"
+    assert table_row(text, "One class, mnist", "kNN")[11] == "0.850 (2 of 10)"
+    against = table_row(text, "Trained on mnist", "omniglot")
+    assert against[1] == "0.990 / 0.04"
+    assert against[-2:] == ["0.995", "AUPR of MPDR-S 0.994 (memory); AUPR of NAE 0.997 (memory); "
+                            "AUPR of a plain autoencoder 0.947 (memory)"]  # fmt: skip
+    assert table_row(text, "Ablation", "no replay")[3] == "0.250 [-0.250]"
+
+
+def test_the_table_names_what_is_missing_what_failed_and_what_does_not_match(made_up):
+    text = report(made_up, [0, 1, 2])
+    section = text[text.index("## MNIST, a digit held out") : text.index("## One class, mnist")]
+    assert "- EBGAN: digit 0 1 2 3 5 6 7 8 9, seeds 0 1 2; digit 4, seed 2" in section
+    assert "- ALAD: digit 0 1 2 3 5 6 7 8 9, seeds 0 1 2; digit 4, seeds 1 2" in section
+    assert "- ALAD, mnist 4, seed 0: ValueError: nan" in section
+    assert table_row(text, "MNIST, a digit held out", "ALAD")[5] == "failed"
+    assert "- control, mnist 4, seed 0: architecture conv, code_dim 16, EBGAN" in section
+    assert "control, mnist 4, seed 1" not in section
+    assert "- control, code_dim: 16 in mnist 4 seed 0; 32 in mnist 4 seed 1" in section
+    assert "Data: made up. Devices: abacus." in section
+
+
+def test_the_figure_is_drawn_and_small(made_up, tmp_path):
+    draw(made_up, tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as picture:
+        assert picture.width > 800
+    assert (tmp_path / "figure.png").stat().st_size < 200_000
+
+
+def test_the_stored_results_make_a_report():
+    text = report(RESULTS, [0, 1, 2])
+    assert table_row(text, "MNIST, a digit held out", "EBGAN")[2] != "-"
