@@ -10,13 +10,12 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from benchmarks import common
 from benchmarks.stability import report
 from benchmarks.stability.__main__ import runs_of
 from benchmarks.stability.classifier import Images, Judge, mnist, train_judge
 from benchmarks.stability.grid import SYSTEMS, Configuration, choose, paper_grid
 from benchmarks.stability.networks import PartwiseBatchNorm
-from benchmarks.stability.runs import MARGIN, PULL_AWAY_WEIGHTS, Run, game, perform
+from benchmarks.stability.runs import MARGIN, PULL_AWAY_WEIGHTS, Run, game, perform, perform_all
 from benchmarks.stability.score import class_shares, inception_score, nearest_distances, paper_score
 
 CELL = Configuration(3, 3, 32, 16, True, "adam", "adam", 0.001)
@@ -33,14 +32,13 @@ def digits():
 @pytest.fixture(scope="module")
 def judge(digits, tmp_path_factory):
     """A classifier of small digits."""
-    return train_judge(digits, tmp_path_factory.mktemp("cache"), epochs=10)
+    return train_judge(digits, tmp_path_factory.mktemp("cache"), epochs=20)
 
 
 @pytest.fixture
-def results_folder(tmp_path, monkeypatch):
-    """Results go to a temporary folder."""
-    monkeypatch.setattr(common, "RESULTS", tmp_path)
-    return tmp_path / "stability"
+def folders(tmp_path):
+    """Results and cache go to a temporary folder."""
+    return {"results": tmp_path / "results", "cache": tmp_path / "cache"}
 
 
 def test_grids_have_the_papers_sizes():
@@ -147,33 +145,57 @@ def test_judge_survives_its_file(digits, judge, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["classifier.safetensors"]
 
 
+def test_judge_trained_again_has_the_same_weights(digits, tmp_path):
+    digests = {train_judge(digits, tmp_path / f, epochs=1).record["sha256"] for f in ("a", "b")}
+    assert len(digests) == 1
+
+
 def test_missing_classifier_is_refused_with_the_command_that_makes_it(tmp_path):
     with pytest.raises(SystemExit, match=r"benchmarks\.stability train"):
         Judge.read(tmp_path)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_run_is_stored_and_not_repeated(system, digits, judge, results_folder, tmp_path):
+def test_run_is_stored_and_not_repeated(system, digits, judge, folders):
     run = Run(system, CELL, steps=2, batch_size=32)
-    result = perform(run, digits.x_train, judge, tmp_path)
-    (file,) = results_folder.iterdir()
+    result = perform(run, digits.x_train, judge, **folders)
+    (file,) = (folders["results"] / "stability").iterdir()
     assert json.loads(file.read_text()) == result
     assert 0 <= result["score"] < 100
     assert result["classifier"] == judge.record["sha256"]
     assert result["last_epoch"]["epoch"] == 1
-    assert perform(run, digits.x_train[:0], None) == result, "performed again"
+    assert perform(run, digits.x_train[:0], None, **folders) == result, "performed again"
 
 
-def test_run_is_reproducible(digits, judge, results_folder, tmp_path):
+def test_run_is_reproducible(digits, judge, folders):
     run = Run("EBGAN", CELL, steps=2, batch_size=32)
-    first = perform(run, digits.x_train, judge, tmp_path)
-    next(results_folder.iterdir()).unlink()
-    assert perform(run, digits.x_train, judge, tmp_path)["score"] == first["score"]
+    first = perform(run, digits.x_train, judge, **folders)
+    run.file(folders["results"]).unlink()
+    assert perform(run, digits.x_train, judge, **folders)["score"] == first["score"]
 
 
-def test_diverged_run_gets_what_a_constant_output_gets(digits, judge, results_folder, tmp_path):
-    cell = Configuration(3, 3, 32, 16, False, "sgd", "sgd", 1e12)
-    result = perform(Run("GAN", cell, 20, 32), digits.x_train, judge, tmp_path)
+def test_processes_give_the_same_results_as_one(digits, folders, tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    parts = ("x_train", "y_train", "x_test", "y_test")
+    images = {name: getattr(digits, name) for name in parts}
+    for name in parts[::2]:
+        images[name] = (255 * images[name]).round().astype(np.uint8).reshape(-1, 8, 8)
+    np.savez(tmp_path / "images" / "mnist.npz", **images)
+    monkeypatch.setenv("EBGAN_DATA", str(tmp_path))
+    trained = train_judge(mnist(), folders["cache"], epochs=1)
+    runs = [Run(system, CELL, 2, 32) for system in ("GAN", "EBGAN")]
+    several = dict(perform_all(runs, jobs=2, **folders))
+    assert sorted(run.system for run in several) == ["EBGAN", "GAN"]
+    for run, result in several.items():
+        assert json.loads(run.file(folders["results"]).read_text()) == result
+        run.file(folders["results"]).unlink()
+        again = perform(run, mnist().x_train, trained, **folders)
+        assert again["score"] == pytest.approx(result["score"])
+
+
+def test_diverged_run_gets_what_a_constant_output_gets(digits, judge, folders):
+    cell = Configuration(3, 3, 32, 16, False, "adam", "adam", 1e38)
+    result = perform(Run("EBGAN", cell, 20, 32), digits.x_train, judge, **folders)
     assert "lower learning_rate" in result["diverged"]
     assert (result["score"], result["modes"]) == (0, 0)
 
@@ -222,26 +244,26 @@ def test_building_a_game_leaves_the_global_random_state(unchanged_global_random_
         game(Run(system, CELL, 2, 8), 64)
 
 
-def test_report_counts_pairs_and_names_what_is_missing(digits, judge, results_folder, tmp_path):
+def test_report_counts_pairs_and_names_what_is_missing(digits, judge, folders, tmp_path):
     runs = [Run(system, CELL, 2, 32) for system in SYSTEMS]
     other = Configuration(2, 2, 32, 16, False, "adam", "adam", 0.001)
     for run in runs:
-        perform(run, digits.x_train, judge, tmp_path)
-    found, missing = report.stored([*runs, Run("EBGAN-PT", other, 2, 32)])
+        perform(run, digits.x_train, judge, **folders)
+    found, missing = report.stored([*runs, Run("EBGAN-PT", other, 2, 32)], folders["results"])
     said = report.text(found, missing, judge.record)
     assert "Missing: 1 of EBGAN-PT." in said
     change = found["EBGAN-PT"][0]["score"] - found["EBGAN"][0]["score"]
     assert f"| score | 1 | {change:.3f} |" in said
     report.draw_histograms(found, tmp_path / "histograms.png")
-    report.draw_samples(found, tmp_path / "samples.png", tmp_path)
+    report.draw_samples(found, tmp_path / "samples.png", folders["cache"])
     for name in ("histograms.png", "samples.png"):
         assert 0 < (tmp_path / name).stat().st_size < 200_000
 
 
-def test_report_refuses_scores_of_another_classifier(digits, judge, results_folder, tmp_path):
+def test_report_refuses_scores_of_another_classifier(digits, judge, folders):
     runs = [Run("EBGAN", CELL, 2, 32)]
-    perform(runs[0], digits.x_train, judge, tmp_path)
-    found, missing = report.stored(runs)
+    perform(runs[0], digits.x_train, judge, **folders)
+    found, missing = report.stored(runs, folders["results"])
     with pytest.raises(SystemExit, match="cannot be compared"):
         report.text(found, missing, {**judge.record, "sha256": "another"})
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import common
+from benchmarks.common import RESULTS
 from benchmarks.stability.classifier import Judge, mnist, train_judge
 from benchmarks.stability.grid import CONTROLS, SYSTEMS, choose
 from benchmarks.stability.report import draw_histograms, draw_samples, stored, text
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     runs = runs_of(arguments)
     for i, (done, result) in enumerate(perform_all(runs, jobs=arguments.jobs), 1):
         figures = f"I' {result['score']:.3f}, {result['modes']} modes, {result['seconds']:.0f} s"
-        print(f"{i}/{len(runs)} {done.name}: {figures}", flush=True)
+        print(f"{i}/{len(runs)} {done.file().stem}: {figures}", flush=True)
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -60,7 +60,7 @@ def report(arguments: argparse.Namespace) -> None:
     results, missing = stored(runs_of(arguments))
     print(text(results, missing, Judge.read().record))
     if results:
-        folder = common.RESULTS / BENCHMARK
+        folder = RESULTS / BENCHMARK
         draw_histograms(results, folder / "histograms.png")
         draw_samples(results, folder / "samples.png")
 

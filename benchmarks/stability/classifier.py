@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -154,6 +156,17 @@ class Judge:
         }
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order: a classifier that is trained again gets the same weights."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def train_judge(images: Images, cache: Path = CACHE, *, epochs: int = EPOCHS) -> Judge:
     """Train the classifier, unless it has been, and measure real test images with it."""
     path = cache / "classifier.safetensors"
@@ -173,8 +186,10 @@ def train_judge(images: Images, cache: Path = CACHE, *, epochs: int = EPOCHS) ->
         callbacks=[ProgressBar()],
         checkpoint=Checkpoint(cache / "classifier.checkpoint", {"epochs": epochs}),
     )
-    trainer.fit(objective, ResidentRows(torch.from_numpy(pairs).to(device)))
-    objective.cpu().eval().to(memory_format=torch.contiguous_format)  # as it is read back
+    with one_thread():
+        trainer.fit(objective, ResidentRows(torch.from_numpy(pairs).to(device)))
+    objective.cpu().eval()
+    objective.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     weights = objective.state_dict()
     digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in weights.values())).hexdigest()
     nearest = nearest_distances(images.x_test[:NEIGHBOUR_ROWS])

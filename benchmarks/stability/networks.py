@@ -35,13 +35,8 @@ class PartwiseBatchNorm(nn.BatchNorm1d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        return torch.cat(
-            [super(PartwiseBatchNorm, self).forward(part) for part in self._parts(input)]
-        )
-
-    def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Consecutive parts of the batch."""
-        return rows.split(self.part_rows)
+        normalise = super().forward
+        return torch.cat([normalise(part) for part in input.split(self.part_rows)])
 
 
 def autoencoder_and_generator(
@@ -101,7 +96,7 @@ def _generator(
 
 def _linear(n_in: int, n_out: int, std: float, rng: torch.Generator) -> nn.Module:
     """A linear layer as the paper initialises it, blind to the global random state."""
-    layer = skip_init(nn.Linear, n_in, n_out)
+    layer: nn.Linear = skip_init(nn.Linear, n_in, n_out)
     nn.init.normal_(layer.weight, std=std, generator=rng)
     nn.init.zeros_(layer.bias)
     return layer

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import common
+from benchmarks.common import RESULTS, markdown
 from benchmarks.stability.classifier import CACHE
 from benchmarks.stability.grid import CONTROLS, SYSTEMS
-from benchmarks.stability.runs import BENCHMARK, Run
+from benchmarks.stability.runs import Run
 from ebgan_detect.files import read_sealed
 
 __all__ = ["draw_histograms", "draw_samples", "stored", "text"]
@@ -24,12 +24,12 @@ PAIRS = (("GAN", "EBGAN"), ("EBGAN", "EBGAN-PT"))
 BINS = 24
 
 
-def stored(runs: Sequence[Run]) -> tuple[Results, list[Run]]:
+def stored(runs: Sequence[Run], folder: Path = RESULTS) -> tuple[Results, list[Run]]:
     """Results of the runs that have a file, by system, and the runs that have none."""
     found: Results = {}
     missing = []
     for run in runs:
-        path = common.RESULTS / BENCHMARK / f"{run.name}.json"
+        path = run.file(folder)
         if path.exists():
             result = json.loads(path.read_text())
             found.setdefault(run.system, []).append({**result, "run": run})
@@ -86,7 +86,7 @@ def _table_of_systems(results: Results, real: dict[str, Any]) -> str:
             *(real["modes"], "", real["duplicates"], real["spread"], ""),
         ]
     )
-    return common.markdown(header, rows)
+    return markdown(header, rows)
 
 
 def _table_of_pairs(results: Results) -> str:
@@ -106,7 +106,7 @@ def _table_of_pairs(results: Results) -> str:
         row = [name, len(both), float(np.median(change)), float(change.mean())]
         rows.append([*row, int((change > 0).sum()), int((change < 0).sum())])
     header = ["EBGAN-PT minus EBGAN", "pairs", "median", "mean", "higher", "lower"]
-    return common.markdown(header, rows) if rows else ""
+    return markdown(header, rows) if rows else ""
 
 
 def _column(found: Sequence[dict[str, Any]], name: str) -> np.ndarray:
@@ -147,7 +147,7 @@ def draw_samples(results: Results, path: Path, cache: Path = CACHE) -> None:
     best = {s: max(results[s], key=lambda result: result["score"]) for s in SYSTEMS if s in results}
     pictures = {}
     for system, result in best.items():
-        file = cache / "samples" / f"{result['run'].name}.safetensors"
+        file = cache / "samples" / f"{result['run'].file().stem}.safetensors"
         if file.exists():
             rows = read_sealed(file)[0]["samples"].numpy()
             pictures[f"{system}: I' {result['score']:.2f}, {result['modes']} modes"] = rows

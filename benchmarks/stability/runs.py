@@ -6,7 +6,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import SGD
 from typing_extensions import override
 
-from benchmarks import common
+from benchmarks.common import RESULTS, result_path, run_once
 from benchmarks.stability.classifier import CACHE, Judge, mnist
 from benchmarks.stability.grid import Configuration
 from benchmarks.stability.networks import (
@@ -67,10 +67,9 @@ class Run:
         flat = {"system": self.system, **asdict(self.configuration)}
         return {**flat, "steps": self.steps, "batch_size": self.batch_size, "seed": self.seed}
 
-    @property
-    def name(self) -> str:
-        """Name of its files."""
-        return "_".join(str(value) for value in self.settings.values())
+    def file(self, folder: Path = RESULTS) -> Path:
+        """Where its result lies."""
+        return result_path(BENCHMARK, self.settings, folder)
 
 
 class GridGAN(GANObjective):
@@ -143,7 +142,7 @@ def measure(
         samples = objective.sample(N_SAMPLES, rng).float().cpu()
     samples_folder.mkdir(parents=True, exist_ok=True)
     drawn = {"samples": (255 * samples[:N_DRAWN]).round().byte()}
-    write_sealed(samples_folder / f"{run.name}.safetensors", drawn, run.settings)
+    write_sealed(samples_folder / f"{run.file().stem}.safetensors", drawn, run.settings)
     return {
         **known,
         **judge.measure(samples.numpy()),
@@ -154,30 +153,37 @@ def measure(
 
 
 def perform(
-    run: Run, rows: NDArray[np.float32], judge: Judge, cache: Path = CACHE
+    run: Run,
+    rows: NDArray[np.float32],
+    judge: Judge,
+    *,
+    results: Path = RESULTS,
+    cache: Path = CACHE,
 ) -> dict[str, Any]:
     """Result of a run, from its file where there is one."""
     work: Callable[[], dict[str, Any]] = partial(measure, run, rows, judge, cache / "samples")
-    return common.run_once(BENCHMARK, run.settings, work)
+    return run_once(BENCHMARK, run.settings, work, results=results)
 
 
-@cache
-def _material() -> tuple[NDArray[np.float32], Judge]:
+@lru_cache(maxsize=1)
+def _material(cache: Path) -> tuple[NDArray[np.float32], Judge]:
     """Training rows and classifier of a process."""
-    return mnist().x_train, Judge.read()
+    return mnist().x_train, Judge.read(cache)
 
 
-def _perform_alone(run: Run) -> dict[str, Any]:
+def _perform_alone(run: Run, results: Path, cache: Path) -> dict[str, Any]:
     """A run in a process of its own."""
-    return perform(run, *_material())
+    return perform(run, *_material(cache), results=results, cache=cache)
 
 
-def perform_all(runs: Sequence[Run], *, jobs: int) -> Iterator[tuple[Run, dict[str, Any]]]:
+def perform_all(
+    runs: Sequence[Run], *, jobs: int, results: Path = RESULTS, cache: Path = CACHE
+) -> Iterator[tuple[Run, dict[str, Any]]]:
     """Perform runs in their order, `jobs` at a time on one thread each; yield what is done."""
     pool = ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
     )
     with pool:
-        waiting = {pool.submit(_perform_alone, run): run for run in runs}
+        waiting = {pool.submit(_perform_alone, run, results, cache): run for run in runs}
         for done in as_completed(waiting):
             yield waiting[done], done.result()

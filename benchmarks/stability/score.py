@@ -75,7 +75,8 @@ def class_shares(log_probabilities: Array) -> Array:
     """
     n, n_classes = log_probabilities.shape
     sure = log_probabilities.max(axis=1) >= np.log(CONFIDENCE)
-    return np.bincount(log_probabilities[sure].argmax(axis=1), minlength=n_classes) / n
+    counts = np.bincount(log_probabilities[sure].argmax(axis=1), minlength=n_classes)
+    return np.asarray(counts / n, dtype=np.float64)
 
 
 def nearest_distances(rows: NDArray[np.floating]) -> Array:
@@ -92,7 +93,7 @@ def nearest_distances(rows: NDArray[np.floating]) -> Array:
         Euclidean distances.
     """
     distances, _ = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(rows).kneighbors()
-    return distances[:, 0].astype(np.float64)
+    return np.asarray(distances[:, 0], dtype=np.float64)
 
 
 def _entropy_terms(probabilities: Array) -> Array:
