@@ -10,7 +10,9 @@ and draws the energy, generated rows and their way there as a picture and an ani
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ import numpy as np
 import torch
 from matplotlib.animation import FuncAnimation, PillowWriter
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from ebgan_detect import Callback, EBGANDetector
+from ebgan_detect import Callback, EBGANDetector, TrainingHealthWarning
 
 Array = NDArray[np.float64]
 
@@ -33,7 +36,8 @@ BESIDE = 0.15
 """Points at least this far from every row count as beside the curve [standard deviations]."""
 # A code wider than the plane can copy it: only the adversary keeps the energy up off the curve.
 SETTINGS: dict[str, Any] = {"scaling": "none", "noise": 0.0, "code_dim": 64}
-ADVERSARY: dict[str, Any] = {"margin": 0.1, "pull_away_weight": 0.1}
+# Chosen by eye on seed 0; the figures are those of other seeds.
+ADVERSARY: dict[str, Any] = {"margin": 0.03, "hinge_weight": 0.3, "pull_away_weight": 0.1}
 RESOLUTION = 90
 COLOURS = np.geomspace(1e-5, 10, 25)
 WHITE, ORANGE = "white", "#E69F00"  # Okabe and Ito's orange, told apart with any colour vision
@@ -115,13 +119,11 @@ def draw_energy(axis: Any, plane: tuple[Array, Array], energies: Array, rows: Ar
     return drawn
 
 
-def draw_samples(axis: Any, film: Film, frame: int, n_paths: int = 5) -> list[Any]:
-    """Generated rows at one epoch, and the way some of them have come since the start."""
-    samples = np.stack(film.samples[: frame + 1])
-    paths = axis.plot(
-        samples[:, :n_paths, 0], samples[:, :n_paths, 1], color=ORANGE, linewidth=0.6, alpha=0.8
-    )
-    return [axis.scatter(*samples[-1].T, s=4, color=ORANGE, linewidths=0), *paths]
+def draw_samples(axis: Any, film: Film, frame: int, since: int = 0, n_paths: int = 5) -> None:
+    """Generated rows at one epoch, and the way that some of them have come."""
+    samples = np.stack(film.samples[since : frame + 1])
+    axis.plot(*samples[:, :n_paths].transpose(2, 0, 1), color=ORANGE, linewidth=0.7)
+    axis.scatter(*samples[-1].T, s=4, color=ORANGE, linewidths=0)
 
 
 def train(name: str, epochs: int, seed: int) -> tuple[dict[str, Any], Film, Array]:
@@ -153,10 +155,19 @@ def picture(results: dict[str, tuple[dict[str, Any], Film, Array]]) -> Any:
         draw_energy(line[3], plane, control.energy(points), rows)
         line[3].set_title("no adversary", fontsize=10)
         line[0].set_ylabel(name)
+    figure.supxlabel("white: data; orange: generated rows, and the way of five", fontsize=9)
     bar = figure.colorbar(drawn, ax=axes, label="energy [squared standard deviations]", aspect=40)
     bar.set_ticks(10.0 ** np.arange(-5, 2))
     bar.ax.minorticks_off()
     return figure
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a picture with a palette, which is a third of the size."""
+    with BytesIO() as buffer:
+        figure.savefig(buffer, dpi=80)
+        Image.open(buffer).convert("RGB").quantize(128).save(path, optimize=True)
+    plt.close(figure)
 
 
 def animation(results: dict[str, tuple[dict[str, Any], Film, Array]], path: Path) -> None:
@@ -166,14 +177,12 @@ def animation(results: dict[str, tuple[dict[str, Any], Film, Array]], path: Path
     )
     n_frames = min(len(film.energies) for _, film, _ in results.values())
 
-    def draw(frame: int) -> list[Any]:
-        artists = []
+    def draw(frame: int) -> None:
         for axis, (name, (_, film, rows)) in zip(axes[0], results.items(), strict=True):
             axis.clear()
-            artists.append(draw_energy(axis, grid(rows[:ROWS]), film.energies[frame], rows))
-            artists += draw_samples(axis, film, frame)
+            draw_energy(axis, grid(rows[:ROWS]), film.energies[frame], rows)
+            draw_samples(axis, film, frame, since=max(0, frame - 2), n_paths=len(film.latents))
             axis.set_title(f"{name}, epoch {frame}", fontsize=9)
-        return artists
 
     # Much happens in the first epochs and little later on.
     frames = np.unique((np.linspace(0, 1, 30) ** 2 * (n_frames - 1)).round().astype(int)).tolist()
@@ -187,10 +196,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--curves", nargs="+", choices=CURVES, default=CURVES)
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, default=Path("build/surfaces"))
     options = parser.parse_args(arguments)
     mpl.use("Agg")
+    warnings.simplefilter("ignore", TrainingHealthWarning)  # brief games may not be healthy yet
     options.output.mkdir(parents=True, exist_ok=True)
     results = {}
     print("| curve | detector | energy on it | beside it | ratio | ratio of edges | AUROC |")
@@ -212,8 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{auroc:.4f} |"
             )
     figure = picture(results)
-    figure.savefig(options.output / "energy_surfaces.png", dpi=80)
-    plt.close(figure)
+    save(figure, options.output / "energy_surfaces.png")
     animation(results, options.output / "energy_surfaces.gif")
     print(f"\nmean over seeds {options.seeds}; pictures in {options.output}")
 

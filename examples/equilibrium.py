@@ -12,6 +12,7 @@ told from data.
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import NearestNeighbors
 
-from ebgan_detect import EBGANDetector
+from ebgan_detect import EBGANDetector, TrainingHealthWarning
 from ebgan_detect.baselines import GANDetector
 from ebgan_detect.diagnostics import EquilibriumRecorder, equilibrium, maximum_mean_discrepancy
 from ebgan_detect.plotting import EnergySurfaceDisplay, EquilibriumDisplay
+from examples.energy_surfaces import beside, save
 
 Array = NDArray[np.float64]
 
@@ -67,16 +68,6 @@ def ring(n: int, seed: int) -> Array:
 
 
 DATA = {"bumps": bumps, "ring": ring}
-
-
-def beside(rows: Array, n: int, seed: int) -> Array:
-    """Points spread evenly around rows, but for those near one."""
-    rim = 0.2 * np.ptp(rows, axis=0)
-    points = np.random.default_rng(seed).uniform(
-        rows.min(axis=0) - rim, rows.max(axis=0) + rim, (n, rows.shape[1])
-    )
-    distances = NearestNeighbors(n_neighbors=1).fit(rows).kneighbors(points)[0][:, 0]
-    return points[distances > 0.1]
 
 
 def auroc(detector: Any, rows: Array, points: Array) -> float:
@@ -152,6 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("build/equilibrium"))
     options = parser.parse_args(arguments)
     mpl.use("Agg")
+    warnings.simplefilter(
+        "ignore", TrainingHealthWarning
+    )  # at equilibrium nothing separates real from generated rows
     options.output.mkdir(parents=True, exist_ok=True)
     first: dict[str, tuple[dict[str, Any], EquilibriumRecorder, Array]] = {}
     for name in DATA:
@@ -159,8 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             played = play(name, options.epochs, seed)
             first.setdefault(name, played)
     figure = picture(first)
-    figure.savefig(options.output / "equilibrium.png", dpi=75)
-    plt.close(figure)
+    save(figure, options.output / "equilibrium.png")
     print(f"\npicture of seed {options.seeds[0]} in {options.output}")
 
 
