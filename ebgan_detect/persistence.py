@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from ebgan_detect.base import BaseDetector, CalibrationRows, MemberPlan
+from ebgan_detect.baselines import AutoEncoderDetector, GANDetector, VAEDetector
 from ebgan_detect.detector import EBGANDetector
 from ebgan_detect.errors import InvalidParameterError, ModelFileError
 from ebgan_detect.files import read_sealed, write_sealed
@@ -26,7 +27,9 @@ from ebgan_detect.training import place
 __all__ = ["load", "save"]
 
 FORMAT = 1
-CLASSES: Mapping[str, type[BaseDetector]] = {"EBGANDetector": EBGANDetector}
+CLASSES: Mapping[str, type[BaseDetector]] = {
+    kind.__name__: kind for kind in (EBGANDetector, AutoEncoderDetector, VAEDetector, GANDetector)
+}
 OF_THIS_MACHINE = frozenset({"callbacks", "checkpoint", "device"})
 """Parameters that mean nothing elsewhere; a loaded detector has their defaults."""
 

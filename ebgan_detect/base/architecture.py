@@ -17,7 +17,7 @@ __all__ = ["ArchitectureMixin"]
 
 
 class ArchitectureMixin(ScoringDetector):
-    """Adds the choice of networks, and what else autoencoders of all detectors share."""
+    """Adds the choice of networks, and the defaults that detectors share."""
 
     _architecture_rules: ClassVar[Mapping[str, Rule]] = {
         "architecture": Rule(
@@ -31,30 +31,30 @@ class ArchitectureMixin(ScoringDetector):
     hidden_sizes: str | Sequence[int]
     settings_: dict[str, Any]
 
-    def _autoencoder_defaults(self, *, is_image: bool) -> dict[str, Any]:
-        """One autoencoder, and one length of its training, for each kind of input."""
-        shape = self.input_shape_
+    def _network_defaults(self, *, is_image: bool) -> dict[str, Any]:
+        """Families and widths, and the length of training, for each kind of input."""
         architecture = self._resolved_architecture(is_image=is_image)
         if not is_image:
             return {
                 "architecture": architecture,
                 "hidden_sizes": (96, 96),
-                "code_dim": 64,
-                "noise": 0.5,
                 "precision": "float32",
                 "max_updates": 1000,
             }
-        channels, height, width = (1, 1, *shape)[-3:]
+        channels, height, width = (1, 1, *self.input_shape_)[-3:]
         conv = architecture == "conv"
         large = conv and min(height, width) >= 16
         return {
             "architecture": architecture,
             "hidden_sizes": default_channels((channels, height, width)) if conv else (512, 256),
-            "code_dim": 32,
-            "noise": 0.0,
             "precision": fastest_precision(resolve_device(self.device)) if large else "float32",
             "max_updates": 1500,
         }
+
+    def _autoencoder_defaults(self, *, is_image: bool) -> dict[str, Any]:
+        """One autoencoder for each kind of input."""
+        own = {"code_dim": 32, "noise": 0.0} if is_image else {"code_dim": 64, "noise": 0.5}
+        return self._network_defaults(is_image=is_image) | own
 
     def _resolved_architecture(self, *, is_image: bool) -> Any:
         """What stands behind ``architecture='auto'`` for rows of the fitted shape."""

@@ -27,7 +27,8 @@ class ReconstructionMixin(ScoringDetector):
         Returns
         -------
         ndarray of shape (n, *input_shape_), float64
-            Squared errors of scaled values, >= 0; their mean over a row is its energy.
+            Their mean over a row is its energy. Squared errors of scaled values, >= 0, unless
+            the detector's energy is another.
 
         Raises
         ------

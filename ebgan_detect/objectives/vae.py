@@ -26,6 +26,8 @@ LIKELIHOODS = ("bernoulli", "gaussian")
 DRAWS_SEED = 0
 SLOWEST_VARIANCE_RATE = 0.05
 LEAST_VARIANCE = 1e-6
+WARM_UP = 0.3
+"""Share of the training over which the divergence's weight rises from 0."""
 
 
 class VAEObjective(Objective):
@@ -79,6 +81,7 @@ class VAEObjective(Objective):
     metric_names: ClassVar[tuple[str, ...]] = ("loss", "negative_log_likelihood", "divergence")
     variance: Tensor
     updates: Tensor
+    warmth: Tensor
     draws: Tensor
 
     def __init__(
@@ -100,6 +103,7 @@ class VAEObjective(Objective):
         self.betas = betas
         self.register_buffer("variance", torch.ones(()))
         self.register_buffer("updates", torch.zeros(()))
+        self.register_buffer("warmth", torch.zeros(()))
         rng = torch.Generator().manual_seed(DRAWS_SEED)
         self.register_buffer("draws", torch.randn((n_draws, latent_dim), generator=rng))
 
@@ -107,6 +111,11 @@ class VAEObjective(Objective):
     def configure_optimizers(self, learning_rate: float) -> None:
         modules = [self.encoder, self.decoder]
         self.optimizers = {"autoencoder": make_adam(modules, learning_rate, self.betas)}
+
+    @override
+    def begin_step(self, progress: float) -> None:
+        # Later trainings of the same model, of which each starts at 0, stay warm.
+        self.warmth.clamp_(min=min(1.0, progress / WARM_UP))
 
     @override
     def update(self, real: Tensor, rng: torch.Generator) -> Tensor:
@@ -117,7 +126,7 @@ class VAEObjective(Objective):
             self._estimate_variance(reconstruction_energy(real, decoded).detach().mean())
         nll = self._likelihood_map(real, decoded).mean()
         divergence = gaussian_divergence(mean, log_variance).mean()
-        loss = nll + self.kl_weight / real[0].numel() * divergence
+        loss = nll + self.warmth * self.kl_weight / real[0].numel() * divergence
         self.descend("autoencoder", loss)
         return torch.stack([loss.detach(), nll.detach(), divergence.detach()])
 
