@@ -76,7 +76,10 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         Denoising: largest standard deviation of noise on the encoder's input [scaled
         input unit].
     n_estimators : int, default=1
-        Members whose energies are averaged.
+        Members, each trained from another seed, whose energies are averaged.
+    n_snapshots : 'auto' or int, default='auto'
+        States of each member whose energies are averaged: the final one and others at equal
+        intervals over the second half of its training [2]_. Scoring takes as many times longer.
     max_epochs : 'auto' or int, default='auto'
         Passes over the training rows. `'auto'`: as many as make about
         ``settings_['max_updates']`` updates.
@@ -163,6 +166,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     References
     ----------
     .. [1] Zhao, Mathieu, LeCun, "Energy-based Generative Adversarial Network", ICLR 2017.
+    .. [2] Huang et al., "Snapshot Ensembles: Train 1, Get M for Free", ICLR 2017.
 
     Examples
     --------
@@ -197,6 +201,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         "hinge_weight": auto_or(real(0, closed="()")),
         "replay_size": auto_or(integer(0)),
         "noise": auto_or(real(0)),
+        "n_snapshots": auto_or(integer(1)),
         **BaseDetector._rules,
     }
 
@@ -214,6 +219,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         replay_size: str | int = "auto",
         noise: str | float = "auto",
         n_estimators: int = 1,
+        n_snapshots: str | int = "auto",
         max_epochs: str | int = "auto",
         batch_size: int = 128,
         learning_rate: float = 1e-3,
@@ -243,6 +249,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         self.replay_size = replay_size
         self.noise = noise
         self.n_estimators = n_estimators
+        self.n_snapshots = n_snapshots
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -284,15 +291,27 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             "replay_size": min(100 * self.batch_size, replay),
         }
         if is_image:
-            return common | {"hinge_weight": 1.0, "margin_multiple": 4.0, "negatives_ratio": 2}
-        return common | {"hinge_weight": 0.1, "margin_multiple": 3.0, "negatives_ratio": 1}
+            return common | {
+                "hinge_weight": 1.0,
+                "margin_multiple": 4.0,
+                "negatives_ratio": 2,
+                "n_snapshots": 5,
+            }
+        return common | {
+            "hinge_weight": 0.1,
+            "margin_multiple": 3.0,
+            "negatives_ratio": 1,
+            "n_snapshots": 1,
+        }
 
     def _make_objective(self, plan: MemberPlan) -> Objective:
         """Build the networks, settle the margin, and set up the game."""
         settings = self.settings_
         networks = self._networks(plan)
         if not self.adversarial:
-            return AutoEncoderObjective(networks, noise=settings["noise"])
+            return AutoEncoderObjective(
+                networks, noise=settings["noise"], n_snapshots=settings["n_snapshots"]
+            )
         return EBGANObjective(
             networks,
             input_shape=plan.input_shape,
@@ -303,6 +322,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             replay_size=settings["replay_size"],
             negatives_ratio=settings["negatives_ratio"],
             noise=settings["noise"],
+            n_snapshots=settings["n_snapshots"],
         )
 
     def _margin(self, plan: MemberPlan, networks: Networks) -> float | Callable[[float], float]:

@@ -127,7 +127,7 @@ def make_game(kind="ebgan"):
         seed=1,
     )
     if kind == "autoencoder":
-        return AutoEncoderObjective(networks, noise=0.1)
+        return AutoEncoderObjective(networks, noise=0.1, n_snapshots=3)
     return EBGANObjective(
         networks,
         input_shape=shape,
@@ -135,6 +135,7 @@ def make_game(kind="ebgan"):
         margin=lambda progress: 2 - progress,
         replay_size=50,
         noise=0.1,
+        n_snapshots=3,
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from ebgan_detect.losses import energy_map, reconstruction_energy
@@ -13,6 +14,9 @@ from ebgan_detect.networks import AutoEncoder
 from ebgan_detect.objectives.objective import Objective, make_adam
 
 __all__ = ["AutoEncoderObjective"]
+
+SNAPSHOTS_FROM = 0.5
+"""Share of the training done at which the earliest snapshot is taken."""
 
 
 class AutoEncoderObjective(Objective):
@@ -28,24 +32,71 @@ class AutoEncoderObjective(Objective):
         autoencoder. The target is the clean row, and scoring adds no noise.
     betas : tuple of float
         Adam's decay rates.
+    n_snapshots : int
+        States of the autoencoder whose energies are averaged: the final one, and others
+        taken at equal intervals over the second half of training [1]_.
+
+    References
+    ----------
+    .. [1] Huang et al., "Snapshot Ensembles: Train 1, Get M for Free", ICLR 2017.
     """
 
     metric_names: ClassVar[tuple[str, ...]] = ("loss_discriminator", "energy_real")
 
     def __init__(
-        self, networks: AutoEncoder, *, noise: float = 0.0, betas: tuple[float, float] = (0.5, 0.99)
+        self,
+        networks: AutoEncoder,
+        *,
+        noise: float = 0.0,
+        betas: tuple[float, float] = (0.5, 0.99),
+        n_snapshots: int = 1,
     ) -> None:
         super().__init__()
         self.encoder = networks.encoder
         self.decoder = networks.decoder
         self.noise = noise
         self.betas = betas
+        self.n_snapshots = n_snapshots
+        self.earlier = nn.ModuleList()
+        # On the CPU whatever the device: it is read before every update.
+        self._taken = torch.zeros((), dtype=torch.int64)
 
     @override
     def configure_optimizers(self, learning_rate: float) -> None:
         self.optimizers = {
             "discriminator": make_adam([self.encoder, self.decoder], learning_rate, self.betas)
         }
+
+    @override
+    def begin_step(self, progress: float) -> None:
+        if progress == 0:
+            self._taken.zero_()
+        intervals = self.n_snapshots - 1
+        due = int((progress - SNAPSHOTS_FROM) / (1 - SNAPSHOTS_FROM) * intervals + 1)
+        if min(due, intervals) > self._taken:
+            self._taken.fill_(due)
+            self._keep_state()
+
+    def _keep_state(self) -> None:
+        """Copy the autoencoder as it is; the oldest of too many copies goes."""
+        state = nn.Sequential(self.encoder, self.decoder)
+        self.earlier.append(copy.deepcopy(state).requires_grad_(requires_grad=False))
+        if len(self.earlier) >= self.n_snapshots:
+            del self.earlier[0]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Make room for as many earlier states as are to be loaded."""
+        start = f"{prefix}earlier."
+        found = {n.removeprefix(start).split(".")[0] for n in state_dict if n.startswith(start)}
+        del self.earlier[len(found) :]
+        while len(self.earlier) < len(found):
+            self.earlier.append(copy.deepcopy(nn.Sequential(self.encoder, self.decoder)))
+        self.earlier.requires_grad_(requires_grad=False)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    @override
+    def training_tensors(self) -> dict[str, Tensor]:
+        return {"snapshots_taken": self._taken}
 
     @override
     def update(self, real: Tensor, rng: torch.Generator) -> Tensor:
@@ -75,7 +126,7 @@ class AutoEncoderObjective(Objective):
         return torch.randn(x.shape, generator=rng, device=x.device).mul_(level * self.noise).add_(x)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """What the autoencoder makes of scaled rows.
+        """What the autoencoder in its present state makes of scaled rows.
 
         Parameters
         ----------
@@ -101,9 +152,12 @@ class AutoEncoderObjective(Objective):
         Returns
         -------
         Tensor of shape (n, ...), float32
-            Squared errors; the mean of a row is its energy.
+            Squared errors, averaged over the snapshots; the mean of a row is its energy.
         """
-        return energy_map(x, self.reconstruct(x))
+        total = energy_map(x, self.reconstruct(x))
+        for state in self.earlier:
+            total = total + energy_map(x, state(x))
+        return total / (1 + len(self.earlier)) if self.earlier else total
 
     @override
     def energy(self, x: Tensor) -> Tensor:

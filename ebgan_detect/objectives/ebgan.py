@@ -51,6 +51,8 @@ class EBGANObjective(AutoEncoderObjective):
         As in `AutoEncoderObjective`; generated rows get none.
     betas : tuple of float
         Adam's decay rates.
+    n_snapshots : int
+        As in `AutoEncoderObjective`.
 
     References
     ----------
@@ -82,8 +84,9 @@ class EBGANObjective(AutoEncoderObjective):
         generator_learning_rate: float = 1.0,
         noise: float = 0.0,
         betas: tuple[float, float] = (0.5, 0.99),
+        n_snapshots: int = 1,
     ) -> None:
-        super().__init__(networks, noise=noise, betas=betas)
+        super().__init__(networks, noise=noise, betas=betas, n_snapshots=n_snapshots)
         self.generator = networks.generator
         self.latent_dim = latent_dim
         self.margin_schedule = margin if callable(margin) else None
@@ -102,6 +105,7 @@ class EBGANObjective(AutoEncoderObjective):
 
     @override
     def begin_step(self, progress: float) -> None:
+        super().begin_step(progress)
         if self.margin_schedule is not None:
             self.margin.fill_(self.margin_schedule(progress))
 
@@ -162,9 +166,10 @@ class EBGANObjective(AutoEncoderObjective):
 
     @override
     def training_tensors(self) -> dict[str, Tensor]:
+        tensors = super().training_tensors()
         if self.replay is None:
-            return {}
-        return {f"replay.{name}": buffer for name, buffer in self.replay.named_buffers()}
+            return tensors
+        return tensors | {f"replay.{name}": buffer for name, buffer in self.replay.named_buffers()}
 
     @override
     def negatives(self, n: int, rng: torch.Generator) -> Tensor | None:
