@@ -12,6 +12,8 @@ import numpy as np
 
 SAME_NETWORKS = ("control", "denoising", "untrained")
 NETWORK_SETTINGS = ("architecture", "hidden_sizes", "code_dim")
+AUTOENCODER_SETTINGS = (*NETWORK_SETTINGS, "noise", "precision", "max_updates", "n_snapshots")
+"""Those that matter without an adversary."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Records:
         lines = []
         for method in dict.fromkeys(r["method"] for r in self.done):
             runs = [r for r in self.done if r["method"] == method and "settings" in r]
-            for key in dict.fromkeys(key for r in runs for key in r["settings"]):
+            known = dict.fromkeys(key for r in runs for key in r["settings"])
+            for key in AUTOENCODER_SETTINGS if method in SAME_NETWORKS else known:
                 cases: dict[str, list[str]] = {}
                 for r in runs:
                     cases.setdefault(str(r["settings"].get(key)), []).append(

@@ -21,6 +21,7 @@ from benchmarks.images.published import (
 from benchmarks.images.records import Records, cell
 
 TITLES = {name: method.title for name, method in (METHODS | ABLATIONS).items()}
+COSTS = {"s": "fit_seconds", "CPU s": "fit_cpu_seconds", "MiB": "peak_rss_mib"}
 DIFFERENCE = "EBGAN minus same autoencoder, no adversary"
 PEERS = (
     f"Peers see flat pixels in [0, 1], of at most {PEER_ROWS:,} training images drawn by the "
@@ -35,7 +36,8 @@ def report(results: Path, seeds: Sequence[int]) -> str:
         "# Image benchmarks\n\nMade by `python -m benchmarks.images report`. Mean and, in "
         f"brackets, range over seeds; wanted are seeds {' '.join(map(str, seeds))}. \\* "
         "development case: settings were chosen by its labels in the training file, so its row "
-        "says nothing new. - not run. Seconds to train and the process's peak memory are means "
+        "says nothing new. - not run. s and CPU s: seconds to train, by the clock (beside other "
+        "work, where machines were shared) and of processor time; MiB: the process's peak; means "
         f"over a row's runs. {PEERS}",
         heldout_digit(Records.read(results, "heldout_digit"), seeds),
         *(one_class(Records.read(results, "one_class"), name, seeds) for name in TRAINED_SETS),
@@ -60,7 +62,7 @@ def heldout_digit(records: Records, seeds: Sequence[int]) -> str:
     auprc, auroc = (
         _matrix(records, "digit", range(10), metric, METHODS) for metric in ("auprc", "auroc")
     )
-    width = len(heads) + 2
+    width = len(heads) + len(COSTS)
     auprc += [_published_row(entry, map(str, range(10)), width) for entry in HELDOUT_DIGIT]
     aims = Published("to beat", AIMS["heldout-digit"], "joint latent EBM")
     auprc.append(_published_row(aims, map(str, range(10)), width))
@@ -69,8 +71,8 @@ def heldout_digit(records: Records, seeds: Sequence[int]) -> str:
             "## MNIST, a digit held out",
             "Nine digits of the training file train, the whole test file is scored, the held-out "
             "digit is the anomaly. AUPRC depends on its share, in brackets.",
-            markdown(["AUPRC", *heads, "s", "MiB"], auprc),
-            markdown(["AUROC", *heads, "s", "MiB"], auroc),
+            markdown(["AUPRC", *heads, *COSTS], auprc),
+            markdown(["AUROC", *heads, *COSTS], auroc),
             _footnotes(records, "digit", range(10), seeds),
         ]
     )
@@ -87,13 +89,13 @@ def one_class(records: Records, name: str, seeds: Sequence[int]) -> str:
         row.insert(11, _class_mean(records, method))
     aim = Published("to beat", {"mean": AIMS["one-class"][name]}, "mean of ten")
     keys = [*map(str, range(10)), "mean"]
-    rows += [_published_row(entry, keys, 13) for entry in (*ONE_CLASS[name], aim)]
+    rows += [_published_row(entry, keys, 11 + len(COSTS)) for entry in (*ONE_CLASS[name], aim)]
     return "\n\n".join(
         [
             f"## One class, {name}",
             "One class of the training file trains; all other classes of the test file are "
             "anomalies. AUROC.",
-            markdown(["AUROC", *heads, "mean (classes run)", "s", "MiB"], rows),
+            markdown(["AUROC", *heads, "mean (classes run)", *COSTS], rows),
             _footnotes(records, "class", range(10), seeds),
         ]
     )
@@ -133,7 +135,7 @@ def out_of_manifold(records: Records, name: str, seeds: Sequence[int]) -> str:
             if kind in entry.figures
         )
         rows.append([kind, *cells, difference, aim, known])
-    for title, key in (("s", "fit_seconds"), ("MiB", "peak_rss_mib")):
+    for title, key in COSTS.items():
         rows.append([title, *(records.mean(method, key) for method in METHODS), "", "", ""])
     header = [
         "outliers",
@@ -161,11 +163,11 @@ def folder(records: Records) -> str:
         for method in METHODS:
             figures = [cell(some.by_seed(method, m)) for m in ("auroc", "auprc", "fpr95")]
             if figures != ["-"] * 3:
-                told = [some.mean(method, key) for key in ("fit_seconds", "peak_rss_mib")]
+                told = [some.mean(method, key) for key in COSTS.values()]
                 rows.append([f"{name} ({content})", TITLES[method], *figures, *told])
     if not rows:
         return ""
-    header = ["folder", "method", "AUROC", "AUPRC", "FPR at 95 % TPR", "s", "MiB"]
+    header = ["folder", "method", "AUROC", "AUPRC", "FPR at 95 % TPR", *COSTS]
     return "\n\n".join(["## Folders", markdown(header, rows), *_notes(records)])
 
 
@@ -232,13 +234,12 @@ def _matrix(
         [
             TITLES[method],
             *(cell(some.by_seed(method, metric), failed=some.failed(method)) for some in by_case),
-            records.mean(method, "fit_seconds"),
-            records.mean(method, "peak_rss_mib"),
+            *(records.mean(method, key) for key in COSTS.values()),
         ]
         for method in methods
     ]
     differences = [cell(some.differences(metric), signed=True) for some in by_case]
-    return [*rows, [f"**{DIFFERENCE}**", *differences, "", ""]]
+    return [*rows, [f"**{DIFFERENCE}**", *differences, *[""] * len(COSTS)]]
 
 
 def _published_row(entry: Published, keys: Iterable[str], width: int) -> list[Any]:

@@ -68,6 +68,7 @@ VARIANTS: dict[str, Variant] = {
     ),
     "code-16": Variant("code of 16", {"code_dim": 16}),
     "code-64": Variant("code of 64", {"code_dim": 64}),
+    "one-state": Variant("energy of the final state only", {"n_snapshots": 1}),
     "average": Variant("running average of the weights", {"keep_state": "average"}),
     "members-3": Variant("three members", {"n_estimators": 3}),
 }
