@@ -57,8 +57,9 @@ def test_networks_of_every_size_train_and_score(side):
     widths = tuple(width // 16 for width in PAPER[side])
     detector = EBGANDetector(**SMALL, hidden_sizes=widths, callbacks=[first]).fit(images)
     assert detector.settings_["architecture"] == "conv"
-    for name, weight in detector.model_.games()[0].named_parameters():
-        assert not torch.equal(weight, first.weights[name]), f"{name} has not moved"
+    last = dict(detector.model_.games()[0].named_parameters())
+    for name, weight in first.weights.items():
+        assert not torch.equal(weight, last[name]), f"{name} has not moved"
 
     energies = detector.energy(images)
     assert np.isfinite(energies).all()
