@@ -380,11 +380,12 @@ def test_paper_game_settles_as_theorems_1_and_2_say(name):
     assert end.value == pytest.approx(end.margin, rel=0.1)
     assert recorder.history["value"][0] > 1.2 * end.margin
     # The two distributions: unbiased estimates scatter by some 0.002 around 0 here.
-    assert end.discrepancy < 0.02 < 0.08 < recorder.history["discrepancy"][0]
+    assert end.discrepancy < 0.1 * recorder.history["discrepancy"][0]
+    assert recorder.history["discrepancy"][0] > 0.05
     # Not because the discriminator is dead, nor because nothing was learnt.
     assert end.energy_background > 0.1 * end.margin
     assert end.energy_real < 0.5 * end.margin
-    assert end.energy_generated - end.energy_real < 0.1 * end.margin
+    assert end.energy_generated - end.energy_real < 0.2 * end.margin
 
 
 @pytest.mark.parametrize("name", ["bumps", "ring"])
