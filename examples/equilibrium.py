@@ -76,8 +76,21 @@ def auroc(detector: Any, rows: Array, points: Array) -> float:
     return float(roc_auc_score(labels, detector.energy(np.concatenate([rows, points]))))
 
 
+HEADER = (
+    "data, seed",
+    "V / margin",
+    "energy: real, generated, background",
+    "squared MMD",
+    "logistic: D(x), D(G(z))",
+    "its squared MMD",
+    "AUROC: paper",
+    "logistic",
+    "default",
+)
+
+
 def play(name: str, epochs: int, seed: int) -> tuple[dict[str, Any], EquilibriumRecorder, Array]:
-    """Train the three detectors, print what came of each."""
+    """Train the three detectors, print a line of the table."""
     rows, test = DATA[name](ROWS, seed), DATA[name](ROWS, seed + 1000)
     points = beside(rows, ROWS, seed)
     recorder = EquilibriumRecorder(every=max(1, epochs // 50))
@@ -87,20 +100,22 @@ def play(name: str, epochs: int, seed: int) -> tuple[dict[str, Any], Equilibrium
         "logistic": GANDetector(**LOGISTIC, **brief).fit(rows),
         "default": EBGANDetector(**brief).fit(rows),
     }
-    measured = equilibrium(detectors["paper"], test, max_rows=ROWS, random_state=seed)
-    began, margin = recorder.history, measured.margin
-    print(f"\n{name}, seed {seed}")
-    print(f"  value / margin          {began['value'][0] / margin:8.3f} -> {measured.value:.3f}")
-    print(f"  real, generated energy  {measured.energy_real:8.3f}, {measured.energy_generated:.3f}")
-    print(f"  background's energy     {measured.energy_background:8.3f}")
-    print(f"  squared MMD to the data {began['discrepancy'][0]:8.4f} -> {measured.discrepancy:.4f}")
+    end = equilibrium(detectors["paper"], test, max_rows=ROWS, random_state=seed)
+    start = {name: values[0] for name, values in recorder.history.items()}
     logistic = detectors["logistic"]
-    probabilities = [logistic.history_[f"probability_{kind}"][-1] for kind in ("real", "generated")]
+    likely = [logistic.history_[f"probability_{kind}"][-1] for kind in ("real", "generated")]
     distance = maximum_mean_discrepancy(test, logistic.sample(ROWS, random_state=seed))
-    print("  logistic: D(x), D(G(z)) {:8.3f}, {:.3f}".format(*probabilities))
-    print(f"  logistic: squared MMD   {distance:8.4f}")
-    for label, detector in detectors.items():
-        print(f"  AUROC beside the data   {auroc(detector, test, points):8.3f} {label}")
+    told_apart = [auroc(detector, test, points) for detector in detectors.values()]
+    cells = [
+        f"{name}, {seed}",
+        f"{start['value'] / start['margin']:.3f} → {end.value / end.margin:.3f}",
+        f"{end.energy_real:.3f}, {end.energy_generated:.3f}, {end.energy_background:.3f}",
+        f"{start['discrepancy']:.4f} → {end.discrepancy:.4f}",
+        "{:.3f}, {:.3f}".format(*likely),
+        f"{distance:.4f}",
+        *(f"{value:.3f}" for value in told_apart),
+    ]
+    print(f"| {' | '.join(cells)} |", flush=True)
     return detectors, recorder, test
 
 
@@ -147,6 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "ignore", TrainingHealthWarning
     )  # at equilibrium nothing separates real from generated rows
     options.output.mkdir(parents=True, exist_ok=True)
+    print(f"| {' | '.join(HEADER)} |\n|{' --- |' * len(HEADER)}")
     first: dict[str, tuple[dict[str, Any], EquilibriumRecorder, Array]] = {}
     for name in DATA:
         for seed in options.seeds:
