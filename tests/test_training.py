@@ -686,10 +686,11 @@ def test_checkpoint_returns_what_was_written(tmp_path):
     checkpoint = Checkpoint(tmp_path / "state", SETTINGS)
     assert checkpoint.read() is None
     game = make_game()
-    run = trainer(checkpoint=checkpoint, criterion=lambda g: 0.25).fit(game, random_rows())
+    rising = iter([0.25, 0.5, 0.75, 1.0])
+    run = trainer(checkpoint=checkpoint, criterion=lambda g: next(rising)).fit(game, random_rows())
     found = checkpoint.read()
     assert found.epoch == 4
-    assert found.best == 0.25
+    assert found.best == 1.0
     assert found.settings == SETTINGS
     assert found.history == run.history
     assert found.objective_tensors().keys() == game.state_dict().keys()

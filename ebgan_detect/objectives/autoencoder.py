@@ -58,8 +58,7 @@ class AutoEncoderObjective(Objective):
         self.betas = betas
         self.n_snapshots = n_snapshots
         self.earlier = nn.ModuleList()
-        # On the CPU whatever the device: it is read before every update.
-        self._taken = torch.zeros((), dtype=torch.int64)
+        self._taken = 0
 
     @override
     def configure_optimizers(self, learning_rate: float) -> None:
@@ -70,11 +69,11 @@ class AutoEncoderObjective(Objective):
     @override
     def begin_step(self, progress: float) -> None:
         if progress == 0:
-            self._taken.zero_()
+            self._taken = 0
         intervals = self.n_snapshots - 1
         due = int((progress - SNAPSHOTS_FROM) / (1 - SNAPSHOTS_FROM) * intervals + 1)
         if min(due, intervals) > self._taken:
-            self._taken.fill_(due)
+            self._taken = due
             self._keep_state()
 
     def _keep_state(self) -> None:
@@ -92,11 +91,8 @@ class AutoEncoderObjective(Objective):
         while len(self.earlier) < len(found):
             self.earlier.append(copy.deepcopy(nn.Sequential(self.encoder, self.decoder)))
         self.earlier.requires_grad_(requires_grad=False)
+        self._taken = len(self.earlier)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-    @override
-    def training_tensors(self) -> dict[str, Tensor]:
-        return {"snapshots_taken": self._taken}
 
     @override
     def update(self, real: Tensor, rng: torch.Generator) -> Tensor:

@@ -166,10 +166,9 @@ class EBGANObjective(AutoEncoderObjective):
 
     @override
     def training_tensors(self) -> dict[str, Tensor]:
-        tensors = super().training_tensors()
         if self.replay is None:
-            return tensors
-        return tensors | {f"replay.{name}": buffer for name, buffer in self.replay.named_buffers()}
+            return {}
+        return {f"replay.{name}": buffer for name, buffer in self.replay.named_buffers()}
 
     @override
     def negatives(self, n: int, rng: torch.Generator) -> Tensor | None:

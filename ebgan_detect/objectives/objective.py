@@ -285,7 +285,7 @@ class LeanAdam(Adam):
             return super().step(closure)
         states = [self.state[weight] for weight in weights]
         steps = [state["step"] for state in states]
-        torch._foreach_add_(steps, torch.ones((), device=steps[0].device))
+        torch._foreach_add_(steps, [torch.ones_like(steps[0])] * len(steps))
         torch._fused_adam_(
             weights,
             [weight.grad for weight in weights],
