@@ -48,9 +48,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--normal", type=Path, help="folder of normal pictures")
     parser.add_argument("--test", type=Path, help="folder of pictures to score")
-    parser.add_argument("--side", type=int, default=64, help="pixels that pictures are resized to")
+    parser.add_argument("--side", type=int, default=32, help="pixels that pictures are resized to")
     parser.add_argument("--pictures", type=int, default=400, help="to draw, without folders")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--output", type=Path, default=Path("build/image_folder"))
     arguments = parser.parse_args()
     mpl.use("Agg")
@@ -62,7 +62,8 @@ def main() -> None:
 
     size = ReadOptions(size=(arguments.side, arguments.side))
     train, new = read_rows(normal, size), read_rows(test, size)
-    detector = EBGANDetector(max_epochs=arguments.epochs, random_state=0).fit(train.values)
+    detector = EBGANDetector(max_epochs=arguments.epochs, batch_size=32, random_state=0)
+    detector.fit(train.values)
     energies, p_values = detector.energy(new.values), detector.p_values(new.values)
     order = np.argsort(-energies)
 

@@ -108,14 +108,14 @@ def test_compare_takes_files_of_your_own(run, tmp_path):
 
 
 def test_image_folder(run, tmp_path):
-    printed = run(image_folder, "--pictures", 60, "--epochs", 1)
+    printed = run(image_folder, "--pictures", 60, "--epochs", 1, "--side", 16)
     scores = pd.read_csv(tmp_path / "out" / "scores.csv")
     assert len(scores) == 40
     assert scores["energy"].is_monotonic_decreasing
     assert scores["picture"].str.startswith("broken").any()
     shown = [row[0] for row in table_of(printed)]
     assert shown == scores["picture"].head(12).tolist()
-    assert load(tmp_path / "out" / "model.ebgan").input_shape_ == (3, 64, 64)
+    assert load(tmp_path / "out" / "model.ebgan").input_shape_ == (3, 16, 16)
     assert is_picture(tmp_path / "out" / "maps.png")
 
 
@@ -125,14 +125,14 @@ def test_image_folder_takes_folders_of_mixed_sizes(run, tmp_path):
         path = tmp_path / "new" / "good_000.png"
         if path.exists():
             path.rename(tmp_path / "new" / f"other_{side}.png")
-    image_folder.draw_cloth(tmp_path / "good", 30, 0, share_broken=0)
+    image_folder.draw_cloth(tmp_path / "good", 60, 0, share_broken=0)
     for path in (tmp_path / "new").glob("other*"):
         with Image.open(path) as picture:
             picture.resize((80, 100)).save(path)
     folders = ["--normal", tmp_path / "good", "--test", tmp_path / "new"]
-    printed = run(image_folder, *folders, "--epochs", 1, "--side", 16)
+    printed = run(image_folder, *folders, "--epochs", 1, "--side", 8)
     assert len(table_of(printed)) == len(list((tmp_path / "new").iterdir()))
-    assert load(tmp_path / "out" / "model.ebgan").input_shape_ == (3, 16, 16)
+    assert load(tmp_path / "out" / "model.ebgan").input_shape_ == (3, 8, 8)
 
 
 @pytest.mark.parametrize("own", [False, True])
