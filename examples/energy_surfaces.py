@@ -63,7 +63,7 @@ def beside(rows: Array, n: int, seed: int) -> Array:
     """Points spread evenly over the plane around rows, but for those near a row."""
     rim = 0.2 * np.ptp(rows, axis=0)
     rng = np.random.default_rng(seed)
-    points = rng.uniform(rows.min(axis=0) - rim, rows.max(axis=0) + rim, (n, 2))
+    points = rng.uniform(rows.min(axis=0) - rim, rows.max(axis=0) + rim, (n, rows.shape[1]))
     distances = NearestNeighbors(n_neighbors=1).fit(rows).kneighbors(points)[0][:, 0]
     return points[distances > BESIDE]
 
