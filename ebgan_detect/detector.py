@@ -29,7 +29,7 @@ from ebgan_detect.networks import (
     mlp_networks,
 )
 from ebgan_detect.objectives import AutoEncoderObjective, EBGANObjective, Objective
-from ebgan_detect.parameters import Rule, auto_or, flag, integer, real
+from ebgan_detect.parameters import Rule, auto_or, flag, integer, none_or, one_of, real
 from ebgan_detect.training import Callback
 
 __all__ = ["EBGANDetector"]
@@ -37,6 +37,9 @@ __all__ = ["EBGANDetector"]
 Margin = str | float | tuple[float, float] | Callable[[float], float]
 
 REPLAY_BYTES = 2**28
+PAPER_MARGIN = 10
+PAPER_IMAGE_MARGINS = {64: 20, 128: 40, 256: 80}
+"""By the longer side of an image, in pixels."""
 
 
 class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, BaseDetector):
@@ -120,6 +123,11 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         Hooks into training.
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted state.
+    preset : {None, 'paper'}, default=None
+        What stands behind `'auto'`. None: settings found to detect. `'paper'`: those of the
+        paper [1]_, which were found to generate: a fixed margin of 10 (fully connected), 20,
+        40 or 80 (images up to 64, 128, 256 pixels) on the *sum* of squared errors, a hinge of
+        weight 1, no replay, no noise, one state, and 64, 128, 256 (512) channels.
     random_state : int, RandomState or None, default=None
         Seed. The global random state is never touched.
     verbose : bool or int, default=0
@@ -202,6 +210,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         "replay_size": auto_or(integer(0)),
         "noise": auto_or(real(0)),
         "n_snapshots": auto_or(integer(1)),
+        "preset": none_or(one_of("paper")),
         **BaseDetector._rules,
     }
 
@@ -235,6 +244,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         checkpoint: str | Path | None = None,
         callbacks: Sequence[Callback] | None = None,
         warm_start: bool = False,
+        preset: str | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -265,6 +275,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         self.checkpoint = checkpoint
         self.callbacks = callbacks
         self.warm_start = warm_start
+        self.preset = preset
         self.random_state = random_state
         self.verbose = verbose
 
@@ -290,6 +301,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             "latent_dim": 32,
             "replay_size": min(100 * self.batch_size, replay),
         }
+        if self.preset == "paper":
+            return common | self._paper_settings(conv=common["architecture"] == "conv")
         if is_image:
             return common | {
                 "hinge_weight": 1.0,
@@ -302,6 +315,26 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             "margin_multiple": 3.0,
             "negatives_ratio": 1,
             "n_snapshots": 1,
+        }
+
+    def _paper_settings(self, *, conv: bool) -> dict[str, Any]:
+        """The paper's own settings; its margins are on sums of squared errors, ours on means."""
+        settings = {
+            "hinge_weight": 1.0,
+            "margin": PAPER_MARGIN / math.prod(self.input_shape_),
+            "negatives_ratio": 1,
+            "n_snapshots": 1,
+            "noise": 0.0,
+            "replay_size": 0,
+        }
+        if not conv:
+            return settings
+        shorter, longer = sorted(self.input_shape_[-2:])
+        margin = next(m for side, m in PAPER_IMAGE_MARGINS.items() if longer <= side)
+        levels = max(1, min(4, (shorter // 4).bit_length() - 1))
+        return settings | {
+            "margin": margin / math.prod(self.input_shape_),
+            "hidden_sizes": tuple(64 << level for level in range(levels)),
         }
 
     def _make_objective(self, plan: MemberPlan) -> Objective:
@@ -333,6 +366,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             return partial(_between, *self.margin)
         if not isinstance(self.margin, str):
             return float(self.margin)
+        if "margin" in self.settings_:
+            return float(self.settings_["margin"])
         if "margin" in plan.resumed:
             return float(plan.resumed["margin"])
         if plan.pilot is None:
