@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from torch import Tensor, nn
 
 from ebgan_detect.errors import InvalidParameterError
@@ -135,6 +134,9 @@ def fit_scaler(
         return _scaler(np.zeros(1), np.full(1, 255.0), bounded=True, low=0.0, high=255.0)
     if kind == "auto" and not image:
         kind = "standard"
+    # Imported when first needed: it costs a third of this package's own import time.
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
     standard, extent = StandardScaler(), MinMaxScaler()
     for chunk in chunks:
         columns = chunk.reshape(-1, 1 if image else math.prod(input_shape)).astype(np.float64)
