@@ -415,7 +415,7 @@ def gaussian_map(x: Tensor, mean: Tensor, *, variance: float | Tensor) -> Tensor
     >>> gaussian_map(torch.tensor([[3.0]]), torch.tensor([[1.0]]), variance=1.0)
     tensor([[2.9189]])
     """
-    log_variance = torch.as_tensor(variance).log()
+    log_variance = torch.as_tensor(variance, dtype=x.dtype, device=x.device).log()
     return (energy_map(x, mean) / variance + log_variance + math.log(2 * math.pi)) / 2
 
 

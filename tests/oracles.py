@@ -58,3 +58,65 @@ def generator_loss(energies_generated, codes, pull_away_weight):
     """Equation 2 with the repelling regulariser of section 2.4."""
     mean = math.fsum(float(value) for value in energies_generated) / len(energies_generated)
     return mean + pull_away_weight * pulling_away(codes)
+
+
+# --- Goodfellow et al. 2014; Kingma, Welling 2014; Burda, Grosse, Salakhutdinov 2016 ---------
+
+
+def _log_sigmoid(logit):
+    """``log(1 / (1 + exp(-l)))``, without overflow."""
+    return -math.log1p(math.exp(-logit)) if logit > 0 else logit - math.log1p(math.exp(logit))
+
+
+def logistic_discriminator_loss(logits_real, logits_generated):
+    """Equation 1, as a loss: ``-mean log D(x) - mean log(1 - D(G(z)))``."""
+    real = math.fsum(-_log_sigmoid(float(v)) for v in logits_real) / len(logits_real)
+    made = math.fsum(-_log_sigmoid(-float(v)) for v in logits_generated) / len(logits_generated)
+    return real + made
+
+
+def logistic_generator_loss(logits_generated):
+    """Section 3, the non-saturating loss: ``-mean log D(G(z))``."""
+    return math.fsum(-_log_sigmoid(float(v)) for v in logits_generated) / len(logits_generated)
+
+
+def bernoulli_nll(x, logits):
+    """Appendix C.1: one negative log-likelihood per row, summed over its features."""
+    rows = []
+    for row, row_logits in zip(np.asarray(x), np.asarray(logits), strict=True):
+        terms = [
+            -float(a) * _log_sigmoid(float(v)) - (1 - float(a)) * _log_sigmoid(-float(v))
+            for a, v in zip(row.ravel(), row_logits.ravel(), strict=True)
+        ]
+        rows.append(math.fsum(terms))
+    return np.array(rows, dtype=np.float64)
+
+
+def gaussian_nll(x, mean, variance):
+    """Appendix C.2 with one variance: one negative log-likelihood per row."""
+    rows = []
+    for row, row_mean in zip(np.asarray(x), np.asarray(mean), strict=True):
+        terms = []
+        for a, m in zip(row.ravel(), row_mean.ravel(), strict=True):
+            density = math.exp(-((float(a) - float(m)) ** 2) / (2 * variance))
+            terms.append(-math.log(density / math.sqrt(2 * math.pi * variance)))
+        rows.append(math.fsum(terms))
+    return np.array(rows, dtype=np.float64)
+
+
+def gaussian_divergence(means, log_variances):
+    """Appendix B: KL from the standard normal, one value per row."""
+    rows = []
+    for row_mean, row_log in zip(np.asarray(means), np.asarray(log_variances), strict=True):
+        terms = [
+            -0.5 * (1 + float(v) - float(m) ** 2 - math.exp(float(v)))
+            for m, v in zip(row_mean, row_log, strict=True)
+        ]
+        rows.append(math.fsum(terms))
+    return np.array(rows, dtype=np.float64)
+
+
+def importance_weighted_bound(log_weights):
+    """Equation 8 for each column: logarithm of the mean weight."""
+    columns = np.asarray(log_weights, dtype=np.float64).T
+    return np.array([math.log(math.fsum(map(math.exp, c)) / len(c)) for c in columns])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,7 @@ def rows_of_shape(known: Any, X: Any, shape: tuple[int, ...], owner: str) -> Row
 class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
     """Validation of input, and batched scoring with a fitted model."""
 
+    _energy_unit: ClassVar[str] = "scaled unit²"
     device: Any
     model_: EnergyModel
     input_shape_: tuple[int, ...]

@@ -143,6 +143,7 @@ class GANDetector(GenerationMixin, ArchitectureMixin, BaseDetector):
     (3, 2)
     """
 
+    _energy_unit: ClassVar[str] = "nats"
     _rules: ClassVar[Mapping[str, Rule]] = {
         **ArchitectureMixin._architecture_rules,
         "latent_dim": auto_or(integer(1)),

@@ -160,6 +160,7 @@ class VAEDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, BaseD
     [1, -1]
     """
 
+    _energy_unit: ClassVar[str] = "nats per feature"
     _rules: ClassVar[Mapping[str, Rule]] = {
         **ArchitectureMixin._architecture_rules,
         "code_dim": auto_or(integer(1)),
@@ -227,6 +228,8 @@ class VAEDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, BaseD
         defaults = self._autoencoder_defaults(is_image=is_image)
         del defaults["noise"]
         bounded = is_image and self.scaling in ("auto", "minmax")
+        # After three times an autoencoder's updates the codes of a table have found their use.
+        defaults["max_updates"] *= 1 if is_image else 3
         return defaults | {"likelihood": "bernoulli" if bounded else "gaussian"}
 
     def _make_objective(self, plan: MemberPlan) -> Objective:

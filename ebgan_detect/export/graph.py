@@ -86,6 +86,7 @@ class ServedModel(nn.Module):
         self.model = detector.model_.portable().eval()
         self.p_values = PValues(detector.calibration_energies_)
         self.offset = float(detector.offset_)
+        self.splits = hasattr(detector, "energy_map")
         self.reconstruction = reconstruction
         self.energy_map = energy_map
 
@@ -104,9 +105,12 @@ class ServedModel(nn.Module):
             input's shape; float32, but labels int64.
         """
         model = self.model
-        split = model.energy_map(x)
-        energy = split.flatten(1).mean(dim=1)
-        energy = torch.where(energy < math.inf, energy, math.inf)  # nan is not below, either
+        if self.splits:
+            split = model.energy_map(x)
+            energy = split.flatten(1).mean(dim=1)
+        else:
+            energy = model.mean_over_members(model.scale(x), "energy")
+        energy = torch.where(energy.abs() < math.inf, energy, math.inf)  # nan is not below, either
         decision = -energy - self.offset
         label = torch.where(decision >= 0, 1, -1)
         p_value = self.p_values(energy)

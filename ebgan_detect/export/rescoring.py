@@ -19,7 +19,7 @@ __all__ = ["rescore"]
 SAMPLE_ROWS, SAMPLE_VALUES = 64, 2**21
 """Most calibration rows to try, and most values in them: large images take much memory."""
 TOLERANCE = 1e-5
-"""Largest relative error of an energy."""
+"""Largest error of an energy, relative to its size; to a typical size too if it may be negative."""
 ROUNDINGS = 4
 """Float32 roundings of a scaled value that two kernels may differ by: where rows are
 reconstructed almost exactly, these are all that is left of the energy."""
@@ -63,8 +63,13 @@ class Expected:
         energy = torch.cat(list(model.stream(inner, model, cpu))).numpy()
         size = torch.cat([s.flatten(1) for s in model.stream(inner, model.scale, cpu)]).numpy()
         mean_square = np.square(size, dtype=np.float64).mean(axis=1)
-        rounding = 2 * ROUNDINGS * np.finfo(np.float32).eps * np.sqrt(energy * mean_square)
-        return cls(energy, TOLERANCE * energy + rounding, -energy - source.detector.offset_)
+        rounding = 2 * ROUNDINGS * np.finfo(np.float32).eps * np.sqrt(np.abs(energy) * mean_square)
+        magnitude = np.abs(energy)
+        if source.detector.calibration_energies_[0] < 0:
+            # What is the difference of larger numbers has no relative error near 0.
+            magnitude = magnitude + np.median(np.abs(source.detector.calibration_energies_))
+        tolerance = TOLERANCE * magnitude + rounding
+        return cls(energy, tolerance, -energy - source.detector.offset_)
 
 
 def rescore(content: bytes, source: Source, dtype: torch.dtype) -> None:

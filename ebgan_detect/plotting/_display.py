@@ -20,7 +20,8 @@ Array = NDArray[np.float64]
 
 # Okabe and Ito's palette, told apart with any colour vision.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-ENERGY = "energy [scaled unit²]"
+UNIT = "scaled unit²"
+ENERGY = f"energy [{UNIT}]"
 MAX_ROWS = 16
 """Rows that one figure can explain."""
 
@@ -93,6 +94,11 @@ def pyplot() -> Any:
             "plotting needs matplotlib: pip install 'ebgan-detect[plot]'"
         ) from error
     return plt
+
+
+def energy_unit(estimator: Any) -> str:
+    """Unit of a detector's energies; a served model does not say."""
+    return str(getattr(estimator, "_energy_unit", UNIT))
 
 
 def require(estimator: Any, *names: str) -> None:

@@ -13,11 +13,12 @@ from ebgan_detect.errors import InvalidInputError
 from ebgan_detect.parameters import check_parameters, flag, integer
 from ebgan_detect.plotting._display import (
     BLUE,
-    ENERGY,
     ORANGE,
+    UNIT,
     Array,
     Display,
     anomalies,
+    energy_unit,
     finish,
     require,
 )
@@ -33,7 +34,7 @@ class EnergyHistogramDisplay(Display):
     Attributes
     ----------
     energies : ndarray of shape (n,)
-        Energies [scaled input unit ** 2], >= 0. Infinite ones are counted in the legend.
+        Energies. Infinite ones are counted in the legend.
     threshold : float
         Energy above which rows are called outliers, same unit.
     is_anomaly : ndarray of shape (n,), bool, default=None
@@ -41,7 +42,10 @@ class EnergyHistogramDisplay(Display):
     bins : int, default=50
         Number of bins.
     log_scale : bool, default=True
-        Whether the energy axis is logarithmic; energies of 0 go to the first bin then.
+        Whether the energy axis is logarithmic, where no energy is negative; energies of 0 go
+        to the first bin then.
+    unit : str, default='scaled unit²'
+        Unit of the energies.
     line_ : Line2D
         The threshold.
     ax_ : Axes
@@ -55,6 +59,7 @@ class EnergyHistogramDisplay(Display):
     is_anomaly: NDArray[np.bool_] | None = None
     bins: int = 50
     log_scale: bool = True
+    unit: str = UNIT
     line_: Any = field(init=False)
 
     @classmethod
@@ -95,6 +100,7 @@ class EnergyHistogramDisplay(Display):
             energies=energies,
             threshold=-float(estimator.offset_),
             is_anomaly=None if y is None else anomalies(y, len(energies)),
+            unit=energy_unit(estimator),
             **options,
         ).plot(ax)
 
@@ -121,7 +127,7 @@ class EnergyHistogramDisplay(Display):
             )
         label = f"threshold {self.threshold:.3g}"
         self.line_ = axis.axvline(self.threshold, color="black", linestyle="--", label=label)
-        axis.set(xlabel=ENERGY, ylabel="share of rows", xscale=scale)
+        axis.set(xlabel=f"energy [{self.unit}]", ylabel="share of rows", xscale=scale)
         finish(axis)
 
     def _edges(self) -> tuple[Array, str]:
@@ -132,9 +138,9 @@ class EnergyHistogramDisplay(Display):
                 f"energies must hold a finite value, got none among {len(self.energies)}; "
                 "give X in the unit of the fitted rows"
             )
-        log = self.log_scale and finite.max() > 0
+        log = self.log_scale and finite.min() >= 0 and finite.max() > 0
         low, high = float(finite[finite > 0].min() if log else finite.min()), float(finite.max())
         if low == high:
-            low, high = 0.9 * low, 1.1 * high or 1.0
+            low, high = low - 0.1 * abs(low), high + 0.1 * abs(high) or 1.0
         space = np.geomspace if log else np.linspace
         return space(low, high, self.bins + 1), "log" if log else "linear"

@@ -28,13 +28,18 @@ PANELS = {
         "energy_generated": ("generated", ORANGE, "-"),
         "margin": ("margin", "black", ":"),
     },
-    "loss [scaled unit²]": {
+    "loss": {
+        "loss": ("loss", BLUE, "-"),
+        "negative_log_likelihood": ("negative log-likelihood", ORANGE, ":"),
         "loss_discriminator": ("discriminator", BLUE, "-"),
         "loss_generator": ("generator", ORANGE, "-"),
     },
+    "nats per row": {"divergence": ("divergence of the code", GREEN, "-")},
     "dimensionless": {
         "pull_away": ("pulling-away term", GREEN, "-"),
         "hinge_active": ("share of generated below margin", PURPLE, "-"),
+        "probability_real": ("real rows called real", BLUE, "-"),
+        "probability_generated": ("generated rows called real", ORANGE, "-"),
     },
 }
 
@@ -48,10 +53,11 @@ class TrainingHistoryDisplay(Display):
     history : dict of str to sequence of float
         `history_` of a detector: columns of equal length, an entry for each member and epoch.
     log_scale : bool, default=True
-        Whether energies and losses are on logarithmic axes.
+        Whether energies and losses are on logarithmic axes, where all are positive.
     ax_ : ndarray of Axes
-        Panels: energies and margin; losses; pulling-away term and share of generated rows
-        below the margin. A panel without its columns, as without adversary, is left out.
+        Panels: energies and margin; losses; divergence of a VAE's code; pulling-away term,
+        share of generated rows below the margin, and a GAN's probabilities. A panel without
+        its columns is left out.
     figure_ : Figure
         Where they are.
     """
@@ -106,6 +112,6 @@ class TrainingHistoryDisplay(Display):
             axis.xaxis.get_major_locator().set_params(integer=True)
             if ylabel == "dimensionless":
                 axis.set_ylim(-0.03, 1.03)
-            elif self.log_scale:
+            elif self.log_scale and all((columns[name] > 0).all() for name in lines):
                 axis.set_yscale("log")
             finish(axis)

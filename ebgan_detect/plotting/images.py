@@ -16,10 +16,11 @@ from ebgan_detect.errors import InvalidInputError
 from ebgan_detect.parameters import check_parameters, integer
 from ebgan_detect.plotting._display import (
     BLUE,
-    ENERGY,
     MAX_ROWS,
+    UNIT,
     Array,
     Display,
+    energy_unit,
     finish,
     mosaic,
     pixels,
@@ -45,11 +46,14 @@ class EnergyMapDisplay(Display):
     reconstructions : ndarray of the shape of X
         Reconstructions, same unit.
     energy_maps : ndarray of the shape of X
-        Squared errors [scaled input unit ** 2].
+        Energies of single features: squared errors [scaled input unit ** 2], or what the
+        detector has in their place.
     feature_names : sequence of str, default=None
         Names of the columns of a table.
     max_features : int, default=10
         Largest number of bars for a row of a table; the last one holds what is left.
+    unit : str, default='scaled unit²'
+        Unit of the energies.
     ax_ : ndarray of Axes
         Of shape (3, n) for images, (n,) for tables; energies are titles.
     figure_ : Figure
@@ -61,6 +65,7 @@ class EnergyMapDisplay(Display):
     energy_maps: Array
     feature_names: Sequence[str] | None = None
     max_features: int = 10
+    unit: str = UNIT
 
     @classmethod
     def from_estimator(cls, estimator: Any, X: Any, *, ax: Any = None, **options: Any) -> Self:
@@ -101,6 +106,7 @@ class EnergyMapDisplay(Display):
             reconstructions=estimator.reconstruct(X),
             X=np.concatenate(list(rows.arrays(MAX_ROWS))),
             feature_names=getattr(estimator, "feature_names_in_", None),
+            unit=energy_unit(estimator),
             **options,
         ).plot(ax)
 
@@ -117,20 +123,21 @@ class EnergyMapDisplay(Display):
         inputs, reconstructions = pixels(self.X, limits), pixels(self.reconstructions, limits)
         maps = self.energy_maps
         maps = maps.mean(axis=1) if maps.ndim == 4 else maps
-        top = float(maps[np.isfinite(maps)].max(initial=0)) or 1.0
+        finite = maps[np.isfinite(maps)]
+        bottom, top = float(finite.min(initial=0)), float(finite.max(initial=0)) or 1.0
         height, width = maps.shape[1:]
         size = (1.2 * n + 1.2, 3.6 * height / width + 0.4)
         self.ax_ = axes = self._panels(ax, size, (3, n), 3 * n).reshape(3, n)
         for k, title in enumerate(titles):
             axes[0, k].imshow(inputs[k], cmap="gray", vmin=0, vmax=1)
             axes[1, k].imshow(reconstructions[k], cmap="gray", vmin=0, vmax=1)
-            drawn = axes[2, k].imshow(maps[k], cmap="inferno", vmin=0, vmax=top)
+            drawn = axes[2, k].imshow(maps[k], cmap="inferno", vmin=bottom, vmax=top)
             axes[0, k].set_title(title, fontsize="small")
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
         for axis, name in zip(axes[:, 0], ("input", "reconstruction", "energy map"), strict=True):
             axis.set_ylabel(name, fontsize="small")
-        self.figure_.colorbar(drawn, ax=axes[2].tolist(), label="squared error\n[scaled unit²]")
+        self.figure_.colorbar(drawn, ax=axes[2].tolist(), label=f"energy\n[{self.unit}]")
 
     def _draw_bars(self, ax: Any, titles: list[str]) -> None:
         """One panel for each row, its largest contribution on top."""
@@ -157,8 +164,9 @@ class EnergyMapDisplay(Display):
             axis.set_yticks(range(len(widths)), labels)
             axis.invert_yaxis()
             axis.set_title(titles[k], fontsize="medium")
-            axis.set_xlabel("contribution to " + ENERGY)
-            axis.set_xlim(0, 2.1 * max(widths) or 1.0)  # room for the notes
+            axis.set_xlabel(f"contribution to energy [{self.unit}]")
+            most = max(max(widths), 0.0)
+            axis.set_xlim(min(*widths, 0.0), 2.1 * most or 1.0)  # room for the notes
             finish(axis, legend=False)
 
 

@@ -15,10 +15,11 @@ from ebgan_detect.data import as_rows
 from ebgan_detect.errors import InvalidInputError
 from ebgan_detect.parameters import Rule, check_parameters, integer, real
 from ebgan_detect.plotting._display import (
-    ENERGY,
     ORANGE,
+    UNIT,
     Array,
     Display,
+    energy_unit,
     require,
 )
 
@@ -42,8 +43,11 @@ class EnergySurfaceDisplay(Display):
         Energy above which rows are called outliers.
     feature_names : sequence of str, default=('x0', 'x1')
         Labels of the axes.
+    unit : str, default='scaled unit²'
+        Unit of the energies.
     surface_ : QuadContourSet
-        Filled contours at logarithmic steps; the lowest 2 % of the plane share a colour.
+        Filled contours at logarithmic steps, or at even ones where energies are negative; the
+        lowest 2 % of the plane share a colour.
     contour_ : QuadContourSet or None
         The threshold; None where the grid's energies do not cross it.
     ax_ : Axes
@@ -58,6 +62,7 @@ class EnergySurfaceDisplay(Display):
     points: NDArray[Any]
     threshold: float
     feature_names: Sequence[str] = ("x0", "x1")
+    unit: str = UNIT
     surface_: Any = field(init=False)
     contour_: Any = field(init=False)
 
@@ -129,21 +134,27 @@ class EnergySurfaceDisplay(Display):
             points=points,
             threshold=-float(estimator.offset_),
             feature_names=getattr(estimator, "feature_names_in_", cls.feature_names),
+            unit=energy_unit(estimator),
         ).plot(ax)
 
     @override
     def _draw(self, ax: Any) -> None:
-        usable = self.energies[np.isfinite(self.energies) & (self.energies > 0)]
+        finite = self.energies[np.isfinite(self.energies)]
+        log = bool((finite >= 0).all())
+        usable = finite[finite > 0] if log else finite
         low, high = np.quantile(usable, [0.02, 1]) if len(usable) else (1.0, 1.0)
-        levels = np.geomspace(low, max(high, 1.001 * low), 21)
+        space = np.geomspace if log else np.linspace
+        levels = space(low, max(high, low + 0.001 * abs(low)), 21)
         energies = self.energies.clip(levels[0], levels[-1])
         axis = self._panel(ax, (5.4, 4.2))
-        from matplotlib.ticker import LogLocator
+        from matplotlib.ticker import LogLocator, MaxNLocator
 
         self.surface_ = axis.contourf(
-            self.xx0, self.xx1, energies, levels, norm="log", cmap="viridis"
+            self.xx0, self.xx1, energies, levels, norm="log" if log else "linear", cmap="viridis"
         )
-        bar = self.figure_.colorbar(self.surface_, ax=axis, label=ENERGY, ticks=LogLocator())
+        ticks = LogLocator() if log else MaxNLocator()
+        label = f"energy [{self.unit}]"
+        bar = self.figure_.colorbar(self.surface_, ax=axis, label=label, ticks=ticks)
         bar.ax.minorticks_off()
         axis.scatter(
             *self.points.T, s=6, color="white", edgecolors="black", linewidths=0.3, label="rows"
