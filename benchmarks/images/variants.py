@@ -55,6 +55,7 @@ def narrow_generator(input_shape: tuple[int, int, int]) -> Networks:
 
 
 VARIANTS: dict[str, Variant] = {
+    "paper": Variant("the paper's own settings", {"preset": "paper"}),
     "no-replay": Variant("no replay", {"replay_size": 0}),
     "one-negative": Variant("one negative for each real row", settings={"negatives_ratio": 1}),
     "no-pull-away": Variant("no pulling-away term", {"pull_away_weight": 0.0}),
