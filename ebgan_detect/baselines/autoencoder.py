@@ -27,8 +27,8 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
     r"""Anomaly detector whose score is the reconstruction error of an autoencoder.
 
     The network is that of `EBGANDetector`, trained without an adversary: with the same seed
-    it scores bit for bit as ``EBGANDetector(adversarial=False)``. What the adversary is
-    worth on some data is the difference between the two.
+    and number of snapshots it scores bit for bit as ``EBGANDetector(adversarial=False)``.
+    What the adversary is worth on some data is the difference between the two.
 
     Parameters
     ----------
@@ -46,6 +46,8 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         input unit].
     n_estimators : int, default=1
         Members whose energies are averaged.
+    n_snapshots : int, default=1
+        States of each member whose energies are averaged, as in `EBGANDetector`.
     max_epochs : 'auto' or int, default='auto'
         Passes over the training rows. `'auto'`: as many as make about
         ``settings_['max_updates']`` updates.
@@ -147,6 +149,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         **ArchitectureMixin._architecture_rules,
         "code_dim": auto_or(integer(1)),
         "noise": auto_or(real(0)),
+        "n_snapshots": integer(1),
         **BaseDetector._rules,
     }
 
@@ -158,6 +161,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         code_dim: str | int = "auto",
         noise: str | float = "auto",
         n_estimators: int = 1,
+        n_snapshots: int = 1,
         max_epochs: str | int = "auto",
         batch_size: int = 128,
         learning_rate: float = 1e-3,
@@ -181,6 +185,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         self.code_dim = code_dim
         self.noise = noise
         self.n_estimators = n_estimators
+        self.n_snapshots = n_snapshots
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -211,4 +216,6 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
             code_dim=self.settings_["code_dim"],
         )
         networks = build_autoencoder(factory, plan.input_shape, seed=plan.seed)
-        return AutoEncoderObjective(networks, noise=self.settings_["noise"])
+        return AutoEncoderObjective(
+            networks, noise=self.settings_["noise"], n_snapshots=self.n_snapshots
+        )
