@@ -62,10 +62,12 @@ def test_adversary_raises_the_energy_beside_the_spiral():
         line = f"{name}: beside {off:.2g}, ratio {ratio:.0f}, edges {edges:.2f}, AUROC {auroc:.4f}"
         print(line)  # noqa: T201 - `pytest -rP` shows it
     _, off, ratio, edges, auroc = np.transpose(list(found.values()))
-    assert ratio[0] > 500
-    assert edges[0] > 2 > edges[1] > edges[2]
-    assert off[0] > 10 * off[1]
-    assert auroc[0] > max(0.995, auroc[1], auroc[2])
+    assert ratio[0] > max(500, ratio[1])
+    assert edges[0] > max(8, edges[1]) > 1 > edges[2]
+    # The plain autoencoder tells the points apart too, but by a hundredth of the energy.
+    assert off[0] > 20 * off[1]
+    assert auroc[0] > 0.998 > auroc[2]
+    assert auroc[0] >= auroc[1]
 
 
 # --- the examples, at a reduced budget ----------------------------------------------------------
