@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import combinations
 
 import numpy as np
@@ -11,12 +12,19 @@ import torch
 from sklearn.datasets import load_digits
 
 from benchmarks.stability import report
-from benchmarks.stability.__main__ import runs_of
+from benchmarks.stability.__main__ import main, runs_of
 from benchmarks.stability.classifier import Images, Judge, mnist, train_judge
 from benchmarks.stability.grid import SYSTEMS, Configuration, choose, paper_grid
 from benchmarks.stability.networks import PartwiseBatchNorm
 from benchmarks.stability.runs import MARGIN, PULL_AWAY_WEIGHTS, Run, game, perform, perform_all
-from benchmarks.stability.score import class_shares, inception_score, nearest_distances, paper_score
+from benchmarks.stability.score import (
+    class_shares,
+    inception_score,
+    nearest_distances,
+    paper_score,
+    shapes,
+)
+from ebgan_detect.objectives import EBGANObjective
 
 CELL = Configuration(3, 3, 32, 16, True, "adam", "adam", 0.001)
 
@@ -70,6 +78,33 @@ def test_runs_alternate_between_systems_and_pair_both_ebgans():
     assert [r.configuration for r in runs[1::3]] == [r.configuration for r in runs[2::3]]
 
 
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (("--count", "0"), r"--count: must be an integer >= 1, got 0"),
+        (("--fraction", "1.5"), r"--fraction: must lie in \(0, 1\], got 1\.5"),
+        (("--fraction", "half"), r"--fraction: must lie in \(0, 1\], got half"),
+        (("--count", "3", "--fraction", "0.5"), "not allowed with argument --count"),
+        (("--systems", "WGAN"), "invalid choice: 'WGAN'"),
+    ],
+)
+def test_bad_words_on_the_command_line_are_refused(words, rule, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", *words])
+    assert re.search(rule, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("steps", [7, 130])
+def test_runs_make_exactly_the_updates_that_they_are_asked_for(
+    steps, digits, judge, folders, monkeypatch
+):
+    made = []
+    update = EBGANObjective.update
+    monkeypatch.setattr(EBGANObjective, "update", lambda *a: made.append(1) or update(*a))
+    perform(Run("EBGAN", CELL, steps, 32), digits.x_train, judge, **folders)
+    assert len(made) == steps
+
+
 def test_scores_match_loops_over_the_definition(np_rng):
     probabilities = np_rng.dirichlet(np.ones(4), size=7)
     marginal = [sum(row[k] for row in probabilities) / 7 for k in range(4)]
@@ -111,6 +146,27 @@ def test_nearest_distances_match_all_pairs(np_rng):
 
 def test_copies_have_distance_zero():
     assert nearest_distances(np.ones((3, 4), dtype=np.float32)).tolist() == [0, 0, 0]
+
+
+def test_shapes_are_blind_to_contrast_and_to_noise_of_single_pixels(np_rng):
+    drawn = np.zeros((2, 28, 28))
+    drawn[0, 4:24, 12:16] = drawn[1, 12:16, 4:24] = 1
+    rows = drawn.reshape(2, -1)
+    faint, noisy = 0.2 * rows + 0.1, rows + np_rng.normal(0, 0.2, rows.shape)
+    upright, lying = shapes(rows)
+    np.testing.assert_allclose(shapes(faint)[0], upright, atol=1e-12)
+    assert np.linalg.norm(shapes(noisy)[0] - upright) < 0.3 < np.linalg.norm(upright - lying)
+
+
+def test_blank_images_have_the_same_shape():
+    assert not shapes(np.array([[0.2] * 784, [0.7] * 784], dtype=np.float32)).any()
+
+
+def test_shapes_of_small_images_are_their_pixels_centred_and_scaled(np_rng):
+    rows = np_rng.random((3, 64))
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    expected = [row / np.sqrt((row**2).sum()) for row in centred]
+    np.testing.assert_allclose(shapes(rows), expected)
 
 
 def test_perfect_sampler_covers_all_modes_and_collapsed_one_a_single_one(digits, judge):
@@ -250,7 +306,7 @@ def test_report_counts_pairs_and_names_what_is_missing(digits, judge, folders, t
     for run in runs:
         perform(run, digits.x_train, judge, **folders)
     found, missing = report.stored([*runs, Run("EBGAN-PT", other, 2, 32)], folders["results"])
-    said = report.text(found, missing, judge.record)
+    said = report.summary(found, missing, judge.record)
     assert "Missing: 1 of EBGAN-PT." in said
     change = found["EBGAN-PT"][0]["score"] - found["EBGAN"][0]["score"]
     assert f"| score | 1 | {change:.3f} |" in said
@@ -265,7 +321,7 @@ def test_report_refuses_scores_of_another_classifier(digits, judge, folders):
     perform(runs[0], digits.x_train, judge, **folders)
     found, missing = report.stored(runs, folders["results"])
     with pytest.raises(SystemExit, match="cannot be compared"):
-        report.text(found, missing, {**judge.record, "sha256": "another"})
+        report.summary(found, missing, {**judge.record, "sha256": "another"})
 
 
 def test_tiles_put_the_second_image_beside_the_first():

@@ -10,11 +10,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from benchmarks.common import RESULTS
 from benchmarks.stability.classifier import Judge, mnist, train_judge
 from benchmarks.stability.grid import CONTROLS, SYSTEMS, choose
-from benchmarks.stability.report import draw_histograms, draw_samples, stored, text
+from benchmarks.stability.report import draw_histograms, draw_samples, stored, summary
 from benchmarks.stability.runs import BENCHMARK, Run, perform_all
 
 STEPS, BATCH_SIZE = 1_500, 64
@@ -58,31 +59,49 @@ def run(arguments: argparse.Namespace) -> None:
 def report(arguments: argparse.Namespace) -> None:
     """Print the tables, draw the pictures."""
     results, missing = stored(runs_of(arguments))
-    print(text(results, missing, Judge.read().record))
+    print(summary(results, missing, Judge.read().record))
     if results:
         folder = RESULTS / BENCHMARK
         draw_histograms(results, folder / "histograms.png")
         draw_samples(results, folder / "samples.png")
 
 
-def main() -> None:
+def positive(text: str) -> int:
+    """A number of at least 1."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be an integer >= 1, got {text}")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """A share of a grid."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must lie in (0, 1], got {text}")
+    return value
+
+
+def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stability", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     which = argparse.ArgumentParser(add_help=False)
     part = which.add_mutually_exclusive_group()
-    part.add_argument("--count", type=int, help="configurations of each system")
-    part.add_argument("--fraction", type=float, help="share of each system's grid, in (0, 1]")
-    which.add_argument("--max-width", type=int, help="leave out wider networks (CPU: 800)")
-    which.add_argument("--steps", type=int, default=STEPS, help="updates of each run")
+    part.add_argument("--count", type=positive, help="configurations of each system")
+    part.add_argument("--fraction", type=share, help="share of each system's grid, in (0, 1]")
+    which.add_argument("--max-width", type=positive, help="leave out wider networks (CPU: 800)")
+    which.add_argument("--steps", type=positive, default=STEPS, help="updates of each run")
     which.add_argument("--systems", nargs="+", choices=SYSTEMS + CONTROLS, default=SYSTEMS)
     commands = parser.add_subparsers(required=True)
     commands.add_parser("train", help=train.__doc__).set_defaults(command=train)
     performing = commands.add_parser("run", parents=[which], help=run.__doc__)
-    performing.add_argument("--jobs", type=int, default=1, help="processes")
+    performing.add_argument("--jobs", type=positive, default=1, help="processes")
     performing.set_defaults(command=run)
     commands.add_parser("report", parents=[which], help=report.__doc__).set_defaults(command=report)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     arguments.command(arguments)
 
 

@@ -24,6 +24,7 @@ from benchmarks.stability.score import (
     inception_score,
     nearest_distances,
     paper_score,
+    shapes,
 )
 from ebgan_detect.files import read_sealed, write_sealed
 from ebgan_detect.objectives import Objective
@@ -40,7 +41,7 @@ EPOCHS = 4
 NEIGHBOUR_ROWS = 2_000
 """Samples among which nearest neighbours are sought."""
 DUPLICATE_QUANTILE = 0.01
-"""Share of real images that lie nearer to another one than the duplicate distance."""
+"""Share of real images whose shape is nearer to another's than the duplicate distance."""
 CHUNK = 1_000
 
 
@@ -135,6 +136,20 @@ class Judge:
         objective.load_state_dict(tensors)
         return cls(objective.eval().network, record)
 
+    def learn(self, images: Images) -> None:
+        """Measure the classifier, and real test images with it."""
+        weights = b"".join(v.numpy().tobytes() for v in self.network.state_dict().values())
+        nearest = nearest_distances(shapes(images.x_test[:NEIGHBOUR_ROWS]))
+        right = self.log_probabilities(images.x_test).argmax(axis=1) == images.y_test
+        self.record |= {
+            "n_features": images.x_train.shape[1],
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "accuracy": float(np.mean(right)),
+            "duplicate_distance": float(np.quantile(nearest, DUPLICATE_QUANTILE)),
+            "real_distance": float(np.median(nearest)),
+        }
+        self.record["real"] = self.measure(images.x_test)
+
     @torch.no_grad()
     def log_probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """``log p(y|x)`` of each row, normalised in float64."""
@@ -145,7 +160,7 @@ class Judge:
         """Score, modes and duplicates of a generator's samples."""
         found = self.log_probabilities(rows)
         shares = class_shares(found)
-        nearest = nearest_distances(rows[:NEIGHBOUR_ROWS])
+        nearest = nearest_distances(shapes(rows[:NEIGHBOUR_ROWS]))
         return {
             "score": paper_score(found),
             "inception_score": inception_score(found),
@@ -190,18 +205,8 @@ def train_judge(images: Images, cache: Path = CACHE, *, epochs: int = EPOCHS) ->
         trainer.fit(objective, ResidentRows(torch.from_numpy(pairs).to(device)))
     objective.cpu().eval()
     objective.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    weights = objective.state_dict()
-    digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in weights.values())).hexdigest()
-    nearest = nearest_distances(images.x_test[:NEIGHBOUR_ROWS])
-    record: dict[str, Any] = {
-        "n_features": images.x_train.shape[1],
-        "sha256": digest,
-        "duplicate_distance": float(np.quantile(nearest, DUPLICATE_QUANTILE)),
-        "real_distance": float(np.median(nearest)),
-    }
-    judge = Judge(objective.network, record)
-    right = judge.log_probabilities(images.x_test).argmax(axis=1) == images.y_test
-    record |= {"accuracy": float(np.mean(right)), "real": judge.measure(images.x_test)}
-    write_sealed(path, weights, record)
+    judge = Judge(objective.network, {})
+    judge.learn(images)
+    write_sealed(path, objective.state_dict(), judge.record)
     (cache / "classifier.checkpoint").unlink()
     return judge

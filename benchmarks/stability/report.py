@@ -15,7 +15,7 @@ from benchmarks.stability.grid import CONTROLS, SYSTEMS
 from benchmarks.stability.runs import Run
 from ebgan_detect.files import read_sealed
 
-__all__ = ["draw_histograms", "draw_samples", "stored", "text"]
+__all__ = ["draw_histograms", "draw_samples", "stored", "summary"]
 
 Results = dict[str, list[dict[str, Any]]]
 COLOURS = {"GAN": "#D55E00", "EBGAN": "#0072B2", "EBGAN-PT": "#009E73"}
@@ -38,7 +38,7 @@ def stored(runs: Sequence[Run], folder: Path = RESULTS) -> tuple[Results, list[R
     return found, missing
 
 
-def text(results: Results, missing: Sequence[Run], judge: dict[str, Any]) -> str:
+def summary(results: Results, missing: Sequence[Run], judge: dict[str, Any]) -> str:
     """Everything to say about the runs, as Markdown."""
     others = {r["classifier"] for rs in results.values() for r in rs} - {judge["sha256"]}
     if others:

@@ -48,7 +48,7 @@ BETAS = (0.5, 0.999)
 N_SAMPLES, N_DRAWN = 10_000, 100
 """Samples to measure, and to keep for pictures."""
 EPOCH_STEPS = 100
-"""Updates between two entries of the history."""
+"""Updates between two entries of the history, at most."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ def measure(
 ) -> dict[str, Any]:
     """Train one configuration and judge its samples; keep some of them to be drawn."""
     device = resolve_device("auto")
-    per_epoch = min(run.steps, EPOCH_STEPS, max(1, len(rows) // run.batch_size))
+    longest = min(EPOCH_STEPS, max(1, len(rows) // run.batch_size))
+    per_epoch = max(n for n in range(1, longest + 1) if run.steps % n == 0)
     precision = fastest_precision(device)
     trainer = Trainer(
         max_epochs=run.steps // per_epoch,
@@ -131,7 +132,11 @@ def measure(
         passes_interrupt=True,
     )
     objective = game(run, rows.shape[1])
-    known = {"classifier": judge.record["sha256"], "precision": precision}
+    known = {
+        "classifier": judge.record["sha256"],
+        "classifier_accuracy": judge.record["accuracy"],
+        "precision": precision,
+    }
     try:
         history = trainer.fit(objective, ResidentRows(torch.from_numpy(rows).to(device))).history
     except TrainingDivergedError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
@@ -11,6 +13,7 @@ __all__ = [
     "inception_score",
     "nearest_distances",
     "paper_score",
+    "shapes",
 ]
 
 Array = NDArray[np.float64]
@@ -19,6 +22,10 @@ COVERED_SHARE = 0.01
 """Share of the samples, a tenth of a class's fair share of ten, from which it is covered."""
 CONFIDENCE = 0.9
 """Probability from which a sample counts as one of its class."""
+BLOCKS = 7
+"""Blocks across an image whose shape is compared with others'."""
+TINY = 1e-6
+"""Length of a shape below which an image is blank."""
 
 
 def paper_score(log_probabilities: Array) -> float:
@@ -77,6 +84,31 @@ def class_shares(log_probabilities: Array) -> Array:
     sure = log_probabilities.max(axis=1) >= np.log(CONFIDENCE)
     counts = np.bincount(log_probabilities[sure].argmax(axis=1), minlength=n_classes)
     return np.asarray(counts / n, dtype=np.float64)
+
+
+def shapes(rows: NDArray[np.floating]) -> Array:
+    """What is drawn, whatever the contrast, the sharpness and the noise of single pixels.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, n_features)
+        Square images as rows.
+
+    Returns
+    -------
+    ndarray of shape (n, n_blocks)
+        Means over the blocks of a grid of `BLOCKS` by `BLOCKS` or more, their mean taken off
+        and scaled to length 1; a blank image is 0.
+    """
+    side = math.isqrt(rows.shape[1])
+    block = max(1, side // BLOCKS)
+    across = side // block
+    images = rows.reshape(-1, side, side)[:, : across * block, : across * block]
+    means = images.reshape(-1, across, block, across, block).mean(axis=(2, 4), dtype=np.float64)
+    flat = means.reshape(len(rows), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    return np.asarray(flat / np.maximum(length, TINY), dtype=np.float64)
 
 
 def nearest_distances(rows: NDArray[np.floating]) -> Array:
