@@ -13,6 +13,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 
 from ebgan_detect import EBGANDetector, InvalidInputError, InvalidParameterError
+from ebgan_detect.baselines import AutoEncoderDetector, GANDetector, VAEDetector
 from ebgan_detect.plotting import (
     LatentArithmeticDisplay,
     LatentWalkDisplay,
@@ -81,6 +82,15 @@ def test_generate_of_drawn_latents_is_what_sample_returns(kind, request):
     assert rows.dtype == np.float64
     np.testing.assert_array_equal(rows, fitted.sample(70, random_state=3))
     assert not np.array_equal(latents, fitted.draw_latents(70, random_state=4))
+
+
+@pytest.mark.parametrize("kind", [VAEDetector, GANDetector])
+def test_every_detector_with_a_generator_takes_latents(kind):
+    fitted = kind(hidden_sizes=(8,), max_epochs=1, random_state=0).fit(DIGITS)
+    latents = fitted.draw_latents(4, random_state=3)
+    np.testing.assert_array_equal(fitted.generate(latents), fitted.sample(4, random_state=3))
+    walk = LatentWalkDisplay.from_estimator(fitted, latents.reshape(2, 2, -1), n_steps=2)
+    np.testing.assert_allclose(walk.samples.reshape(4, 8, 8), fitted.generate(latents), rtol=1e-5)
 
 
 def test_generated_row_depends_on_its_own_latent_alone(detector):
@@ -289,6 +299,8 @@ def test_displays_need_a_fitted_generator_of_images(draw, detector, table_detect
         draw(EBGANDetector())
     with pytest.raises(InvalidParameterError, match=r"estimator must .* got IsolationForest"):
         draw(IsolationForest(n_estimators=2).fit(DIGITS.reshape(-1, 64)))
+    with pytest.raises(InvalidParameterError, match="has generate, got AutoEncoderDetector"):
+        draw(AutoEncoderDetector(hidden_sizes=(8,), max_epochs=1).fit(DIGITS))
     with pytest.raises(InvalidParameterError, match=r"fitted on images, .* shape \(64,\)"):
         draw(table_detector)
     with pytest.raises(InvalidParameterError, match="needs a game with a generator"):
