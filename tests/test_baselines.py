@@ -474,7 +474,7 @@ def test_displays_draw_every_detector(kind, on_table, on_images):
     surface.figure_.canvas.draw()
     history = TrainingHistoryDisplay.from_estimator(on_table)
     history.figure_.canvas.draw()
-    assert len(history.ax_) == {"autoencoder": 2}.get(kind, 2)
+    assert len(history.ax_) == 2
     if hasattr(on_images, "energy_map"):
         for detector, rows in ((on_images, DIGITS[:3]), (on_table, x[:3])):
             EnergyMapDisplay.from_estimator(detector, rows).figure_.canvas.draw()
@@ -514,7 +514,7 @@ def test_onnx_file_answers_as_the_detector(fitted_and_rows, tmp_path):
         )
     far = np.full_like(x[:1], 3e38)
     alone = dict(zip(names, session.run(None, {"input": far}), strict=True))
-    assert alone["energy"] == detector.energy(far)
+    np.testing.assert_allclose(alone["energy"], detector.energy(far), rtol=1e-4)
 
 
 def test_onnx_file_calls_nan_an_outlier(on_table, tmp_path):

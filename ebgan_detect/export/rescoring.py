@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from ebgan_detect.data import Rows
 from ebgan_detect.errors import ExportError
 from ebgan_detect.export.pipeline import Source
+from ebgan_detect.model import EnergyModel
+from ebgan_detect.objectives import VAEObjective
 
 __all__ = ["rescore"]
 
@@ -63,13 +65,19 @@ class Expected:
         energy = torch.cat(list(model.stream(inner, model, cpu))).numpy()
         size = torch.cat([s.flatten(1) for s in model.stream(inner, model.scale, cpu)]).numpy()
         mean_square = np.square(size, dtype=np.float64).mean(axis=1)
-        rounding = 2 * ROUNDINGS * np.finfo(np.float32).eps * np.sqrt(np.abs(energy) * mean_square)
         magnitude = np.abs(energy)
         if source.detector.calibration_energies_[0] < 0:
             # What is the difference of larger numbers has no relative error near 0.
             magnitude = magnitude + np.median(np.abs(source.detector.calibration_energies_))
-        tolerance = TOLERANCE * magnitude + rounding
+        rounding = 2 * ROUNDINGS * np.finfo(np.float32).eps * np.sqrt(magnitude * mean_square)
+        tolerance = TOLERANCE * magnitude + rounding / math.sqrt(2 * _least_variance(model))
         return cls(energy, tolerance, -energy - source.detector.offset_)
+
+
+def _least_variance(model: EnergyModel) -> float:
+    """Variance that squared errors are divided by twice; 1/2 where they are the energy."""
+    games = [game for game in model.games() if isinstance(game, VAEObjective)]
+    return min((float(g.variance) for g in games if g.likelihood == "gaussian"), default=0.5)
 
 
 def rescore(content: bytes, source: Source, dtype: torch.dtype) -> None:

@@ -118,7 +118,7 @@ class GANObjective(Objective):
             Logits; high = real.
         """
         logits: Tensor = self.discriminator(2 * x - 1 if self.symmetric else x)
-        return logits.float().reshape(len(x))
+        return logits.float().flatten()
 
     @override
     def energy(self, x: Tensor) -> Tensor:
