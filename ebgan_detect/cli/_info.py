@@ -52,7 +52,7 @@ def facts_of(detector: BaseDetector, version: str) -> dict[str, Any]:
         "feature_names": None if names is None else list(names),
         "architecture": detector.settings_["architecture"],
         "hidden_sizes": list(detector.settings_["hidden_sizes"]),
-        "code_dim": detector.settings_["code_dim"],
+        "code_dim": detector.settings_.get("code_dim"),
         "members": len(detector.model_.members),
         "weights": sum(p.numel() for p in detector.model_.parameters()),
         "parameters": parameters,
