@@ -492,6 +492,7 @@ def test_displays_refuse_what_a_detector_cannot_answer():
         SampleGridDisplay.from_estimator(plain)
 
 
+@pytest.mark.filterwarnings("ignore::ebgan_detect.InputRangeWarning")  # of the far row
 def test_onnx_file_answers_as_the_detector(fitted_and_rows, tmp_path):
     detector, x = fitted_and_rows
     x = x[:100].astype(np.float32)
