@@ -135,9 +135,9 @@ def picture(energies: dict[str, Energy], rows: Array) -> Any:
         values = energy(points)
         drawn = draw_energy(axis, plane, values, rows)
         threshold = np.quantile(energy(rows[ROWS:]), 0.95)
-        axis.contour(
-            *plane, values.reshape(plane[0].shape), [threshold], colors=ORANGE, linewidths=1.2
-        )
+        if values.min() < threshold < values.max():
+            shaped = values.reshape(plane[0].shape)
+            axis.contour(*plane, shaped, [threshold], colors=ORANGE, linewidths=1.2)
         axis.set_title(title, fontsize=10)
     bar = figure.colorbar(drawn, ax=axes, label="energy [squared standard deviations]", aspect=40)
     bar.set_ticks(10.0 ** np.arange(-5, 2))
