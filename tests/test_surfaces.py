@@ -116,6 +116,8 @@ def test_surfaces_are_drawn_and_animated(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("_figures")
+# torch's forward derivatives are themselves written with its deprecated scripting.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 def test_gallery_shows_eight_energies(tmp_path, capsys):
     energy_gallery.main(["--epochs", "1", "--output", str(tmp_path)])
     rows = table(capsys.readouterr().out)
