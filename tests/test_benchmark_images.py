@@ -314,6 +314,7 @@ def test_out_of_manifold_trains_once_and_scores_every_kind(small_data):
     found = result["outliers"]
     assert [*found][:4] == ["fashion-mnist", "cifar-10", "usps", "omniglot"]
     assert found["omniglot"]["n"] == 5
+    assert "incomplete" in result["others_used"]["cifar-10"]
     assert found["black (level 0)"] == {"auroc": 1.0, "auprc": 1.0, "fpr95": 0.0, "n": 1}
 
 
@@ -514,7 +515,15 @@ def made_up(tmp_path):
             **{"class": label},
         )
     outliers = {"omniglot": {"auroc": 0.99, "auprc": 0.9, "fpr95": 0.04, "n": 5}}
-    write(tmp_path, "out_of_manifold", set="mnist", method="EBGAN", seed=0, outliers=outliers)
+    write(
+        tmp_path,
+        "out_of_manifold",
+        set="mnist",
+        method="EBGAN",
+        seed=0,
+        outliers=outliers,
+        others_used={"usps": "half of it"},
+    )
     variants = {"EBGAN": 0.5, "no-replay": 0.25}
     for method, auprc in variants.items():
         record = {"set": "mnist", "digit": 9, "method": method, "seed": 0, "auroc": 0.75}
@@ -558,6 +567,7 @@ def test_the_table_names_what_is_missing_what_failed_and_what_does_not_match(mad
     assert "control, mnist 4, seed 1" not in section
     assert "- control, code_dim: 16 in mnist 4 seed 0; 32 in mnist 4 seed 1" in section
     assert "Data: made up. Devices: abacus." in section
+    assert "Data: made up; usps: half of it. Devices: abacus." in text
 
 
 def test_the_figure_is_drawn_and_small(made_up, tmp_path):

@@ -123,7 +123,8 @@ def out_of_manifold(images: ImageSet, case: Mapping[str, Any], method: Method, s
     fitted = method.fit(images.train, seed)
     normal = fitted.score(images.test)
     found = {}
-    for name, other in outliers(images.test, others).items():
+    tests = {name: other.test for name, other in others.items()}
+    for name, other in outliers(images.test, tests).items():
         scores = np.r_[normal, fitted.score(other)]
         is_anomaly = np.arange(len(scores)) >= len(normal)
         found[name] = {
@@ -131,15 +132,20 @@ def out_of_manifold(images: ImageSet, case: Mapping[str, Any], method: Method, s
             "fpr95": false_positive_rate(is_anomaly, scores),
             "n": len(other),
         }
-    result = {"outliers": found, "n_normal": len(images.train), "n_test": len(normal)}
+    result = {
+        "others_used": {name: other.used for name, other in others.items()},
+        "outliers": found,
+        "n_normal": len(images.train),
+        "n_test": len(normal),
+    }
     if fitted.threshold is not None:
         result["false_alarm_rate"] = float(np.mean(normal < fitted.threshold))
     return result | fitted.told
 
 
-def _other_sets(trained: str) -> dict[str, Array]:
-    """Test images of every set but the trained one."""
-    return {name: load(name).test for name in OTHER_SETS if name != trained}
+def _other_sets(trained: str) -> dict[str, ImageSet]:
+    """Every set but the trained one."""
+    return {name: load(name) for name in OTHER_SETS if name != trained}
 
 
 def _folder(images: ImageSet, case: Mapping[str, Any], method: Method, seed: int) -> Result:

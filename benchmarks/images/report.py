@@ -259,7 +259,10 @@ def _notes(records: Records) -> list[str]:
     if not records.all:
         return []
     devices = ", ".join(sorted({r["device"] for r in records.all}))
-    notes = [f"Data: {'; '.join(sorted({r['used'] for r in records.all}))}. Devices: {devices}."]
+    used = {r["used"] for r in records.all}
+    for record in records.all:
+        used |= {f"{name}: {what}" for name, what in record.get("others_used", {}).items()}
+    notes = [f"Data: {'; '.join(sorted(used))}. Devices: {devices}."]
     notes += [_list("Failed:", lines) for lines in [records.failures()] if lines]
     notes += [_list("Not on the same networks:", lines) for lines in [records.unlike()] if lines]
     notes += [_list("With different settings:", lines) for lines in [records.mixed()] if lines]
