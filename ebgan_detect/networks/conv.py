@@ -108,7 +108,7 @@ def conv_networks(
         input_shape, hidden_sizes=hidden_sizes, code_dim=code_dim, bounded=bounded
     )
     # A generator as narrow as the decoder falls behind it, and teaches little;
-    # `python -m benchmarks.heldout_digit --development` compares the two.
+    # `python -m benchmarks.images heldout-digit --development` compares the two.
     wider = [input_shape[0], *(2 * width for width in hidden_sizes)]
     shapes = _halved(input_shape, len(hidden_sizes))
     generator = _upsampling(latent_dim, wider, shapes, bounded, normalise=True)
