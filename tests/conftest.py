@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,6 +50,19 @@ def unchanged_global_random_state():
     numpy_after = np.random.get_state()  # noqa: NPY002
     assert numpy_after[2] == numpy_before[2], "NumPy's global state changed"
     np.testing.assert_array_equal(numpy_after[1], numpy_before[1])
+
+
+@pytest.fixture(scope="session")
+def torchvision():
+    """torchvision, whose CUDA build lacks two operators beside a CPU build of torch."""
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed: pip install --no-deps torchvision==0.28.0")
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for schema in ("nms(Tensor d, Tensor s, float t) -> Tensor", "qnms(Tensor d) -> Tensor"):
+        if not hasattr(torch.ops.torchvision, schema.partition("(")[0]):
+            library.define(schema)
+    # Waiting here keeps `library`, and with it the operators, alive.
+    yield importlib.import_module("torchvision")  # noqa: PT022
 
 
 @pytest.fixture(scope="session")
