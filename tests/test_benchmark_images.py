@@ -1,6 +1,7 @@
 """The image benchmarks: what trains, what is scored, what the tables say."""
 
 import json
+import struct
 import sys
 from collections import Counter
 
@@ -13,7 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from benchmarks.common import RESULTS, false_positive_rate, run_once
-from benchmarks.images import corruptions, methods
+from benchmarks.images import corruptions, datasets, methods
 from benchmarks.images.__main__ import main, parser, runs
 from benchmarks.images.datasets import development_part, load
 from benchmarks.images.figure import draw
@@ -267,6 +268,26 @@ def test_without_a_data_folder_sets_come_through_torchvision(torchvision_of):
     assert (cifar.test[:, 2] == 9).all()
     assert cifar.train_labels.tolist() == [1, 2, 3, 4]
     assert omniglot.test[:, 0, 0].tolist() == [0, 255]
+
+
+@pytest.mark.usefixtures("torchvision")
+def test_the_real_torchvision_reads_the_official_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "DOWNLOADS", tmp_path)
+    monkeypatch.setenv("EBGAN_DATA", str(tmp_path / "absent"))
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    labels = np.arange(5, dtype=np.uint8)
+    for part in ("train", "t10k"):
+        head = struct.pack(">IIII", 2051, 5, 28, 28)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(head + images.tobytes())
+        head = struct.pack(">II", 2049, 5)
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
+    read = load("mnist")
+    for part in (read.train, read.test):
+        np.testing.assert_array_equal(part, images)
+        assert part.dtype == np.uint8
+    assert read.test_labels.tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("error", ["RuntimeError('no operator nms')", "ImportError('none')"])
