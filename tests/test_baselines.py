@@ -304,7 +304,7 @@ def test_discriminator_that_wins_is_named():
         detector = GANDetector(
             architecture=lambda shape: (nn.Linear(2, 1), Stubborn()),
             latent_dim=2,
-            learning_rate=0.01,
+            learning_rate=0.05,
             max_epochs=260,
             random_state=0,
         ).fit(ring(300))
@@ -449,7 +449,7 @@ def test_dcgan_refuses_levels_that_leave_no_image(hidden_sizes):
 
 
 def test_dcgan_widths_and_range():
-    detector = GANDetector(max_epochs=1, random_state=0)
+    detector = GANDetector(max_epochs=1, false_alarm_rate=0.2, random_state=0)
     detector.fit(np.random.default_rng(0).integers(0, 256, (20, 16, 17)).astype(np.uint8))
     assert detector.settings_["hidden_sizes"] == (64, 128)
     assert detector.settings_["latent_dim"] == 100
