@@ -300,7 +300,7 @@ def test_discriminator_that_wins_is_named():
         def forward(self, latents):
             return 20 + 0.0 * self.inner(latents)
 
-    with pytest.warns(TrainingHealthWarning, match=r"the discriminator won: .* 1.000, .* 0.000"):
+    with pytest.warns(TrainingHealthWarning, match="the discriminator won: real rows"):
         detector = GANDetector(
             architecture=lambda shape: (nn.Linear(2, 1), Stubborn()),
             latent_dim=2,
@@ -456,7 +456,7 @@ def test_dcgan_widths_and_range():
     game = detector.model_.members[0]
     assert game.symmetric
     assert isinstance(game.generator[-1], nn.Tanh)
-    unbounded = make("gan", max_epochs=1, scaling="standard").fit(DIGITS[:40])
+    unbounded = make("gan", max_epochs=1, scaling="standard").fit(DIGITS[:100])
     assert not unbounded.model_.members[0].symmetric
     assert not isinstance(unbounded.model_.members[0].generator[-1], nn.Tanh)
 
