@@ -270,8 +270,11 @@ def _item(item: Any) -> NDArray[Any]:
     if isinstance(value, Tensor):
         array = value.detach().cpu().numpy()
         return array
+    is_picture = hasattr(value, "getbands")
+    if is_picture and "P" in value.getbands():
+        value = value.convert("RGB")  # entries of a palette are no grey levels
     array = np.asarray(value)
-    if hasattr(value, "getbands") and array.ndim == 3:
+    if is_picture and array.ndim == 3:
         array = np.moveaxis(array, -1, 0)
     if array.dtype.kind not in "buif" or array.ndim == 0:
         raise InvalidInputError(

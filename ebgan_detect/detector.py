@@ -169,7 +169,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     At the game's equilibrium the energy is flat on the data [1]_, which would be useless.
     What detects is the way there: with negatives drawn from all that the generator has made
     so far, the discriminator estimates where data outweigh them. The defaults keep that
-    mixture broad.
+    mixture broad, and for images average the energies of several states on the way.
+    `ebgan_detect.diagnostics` measures how near a training came to the equilibrium.
 
     References
     ----------

@@ -303,6 +303,13 @@ def test_as_rows_puts_the_channels_of_pictures_first(np_rng):
     check_reads(Items(list(colour)), colour)
 
 
+def test_pictures_with_a_palette_are_read_as_colours():
+    colour = np.random.default_rng(0).integers(0, 2, (4, 9, 10, 3), dtype=np.uint8) * 255
+    pictures = [Image.fromarray(picture).quantize(8) for picture in colour]
+    assert {picture.mode for picture in pictures} == {"P"}
+    check_reads(Items(pictures), np.moveaxis(colour, -1, 1))
+
+
 def test_data_set_of_differing_shapes_raises():
     dataset = Items([np.zeros(3), np.zeros(3), np.zeros(4), np.zeros(3)])
     rows = as_rows(dataset)

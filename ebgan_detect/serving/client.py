@@ -190,7 +190,7 @@ class TritonDetector(OutlierMixin, KeepsConnections):
         Returns
         -------
         ndarray of shape (n,), float64
-            Energies [scaled input unit ** 2], >= 0, of float32 precision; +inf where a row
+            Energies in the unit of the served detector, of float32 precision; +inf where a row
             overflows in the networks.
 
         Raises
@@ -218,7 +218,7 @@ class TritonDetector(OutlierMixin, KeepsConnections):
         Returns
         -------
         ndarray of shape (n,), float64
-            Scores <= 0 [scaled input unit ** 2].
+            Negative energies.
 
         Raises
         ------

@@ -55,7 +55,7 @@ class Callback:
 
 
 class ProgressBar(Callback):
-    """A tqdm bar over updates with the latest epoch's energies beside it.
+    """A tqdm bar over updates with the latest epoch's energies or probabilities beside it.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class ProgressBar(Callback):
         shown = {
             name.removeprefix("energy_"): f"{values[-1]:.3g}"
             for name, values in run.history.items()
-            if name.startswith("energy_") or name == "margin"
+            if name.startswith(("energy_", "probability_")) or name == "margin"
         }
         self._bar.set_postfix({"epoch": f"{run.epoch}/{run.max_epochs}", **shown})
 
