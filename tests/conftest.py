@@ -65,6 +65,17 @@ def torchvision():
     yield importlib.import_module("torchvision")  # noqa: PT022
 
 
+@pytest.fixture
+def figures():
+    """Draw without a screen, and leave no figure open."""
+    plt = importlib.import_module("matplotlib.pyplot")
+    backend = plt.get_backend()
+    plt.switch_backend("Agg")
+    yield
+    plt.close("all")
+    plt.switch_backend(backend)
+
+
 @pytest.fixture(scope="session")
 def data_folder():
     """Folder with the real data sets: EBGAN_DATA, or ../shared/data beside the repository."""

@@ -6,8 +6,6 @@ import math
 import tracemalloc
 from dataclasses import FrozenInstanceError
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -37,6 +35,7 @@ from ebgan_detect.plotting import EquilibriumDisplay
 from examples.equilibrium import DATA, LOGISTIC, PAPER
 from tests import oracles
 
+pytestmark = pytest.mark.usefixtures("figures")
 BRIEF = {"hidden_sizes": (16,), "margin": 0.3, "max_epochs": 3, "random_state": 0}
 
 
@@ -54,16 +53,6 @@ def oracle_discrepancy(x, y, bandwidth):
 
     across = math.fsum(kernel(a, b) for a in x for b in y) / (len(x) * len(y))
     return within(x) + within(y) - 2 * across
-
-
-@pytest.fixture(autouse=True)
-def _figures():
-    """Draw without a screen, and leave no figure open."""
-    backend = mpl.get_backend()
-    plt.switch_backend("Agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(backend)
 
 
 @pytest.fixture(scope="module")

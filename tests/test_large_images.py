@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import io
 import subprocess
 import sys
@@ -243,19 +241,6 @@ def test_large_pictures_are_streamed_in_bounded_chunks(tmp_path):
 
 
 # --- torchvision ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def torchvision():
-    """torchvision, whose CUDA build lacks two operators beside a CPU build of torch."""
-    if importlib.util.find_spec("torchvision") is None:
-        pytest.skip("torchvision is not installed: pip install --no-deps torchvision==0.28.0")
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for schema in ("nms(Tensor d, Tensor s, float t) -> Tensor", "qnms(Tensor d) -> Tensor"):
-        if not hasattr(torch.ops.torchvision, schema.partition("(")[0]):
-            library.define(schema)
-    # Waiting here keeps `library`, and with it the operators, alive.
-    yield importlib.import_module("torchvision")  # noqa: PT022
 
 
 def test_image_folder_with_transforms_fits_and_scores(torchvision, folder):

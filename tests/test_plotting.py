@@ -7,7 +7,6 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -34,20 +33,11 @@ from ebgan_detect.plotting import (
     TrainingHistoryDisplay,
 )
 
+pytestmark = pytest.mark.usefixtures("figures")
 DIGITS = load_digits().images[:200]
 NAMES = ["speed", "load"]
 # A given margin spares the pilot training.
 SMALL = {"hidden_sizes": (16,), "margin": 0.3, "random_state": 0}
-
-
-@pytest.fixture(autouse=True)
-def _figures():
-    """Draw without a screen, and leave no figure open."""
-    backend = mpl.get_backend()
-    plt.switch_backend("Agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(backend)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from ebgan_detect.plotting import (
     spherical_walk,
 )
 
+pytestmark = pytest.mark.usefixtures("figures")
 DIGITS = load_digits().images[:100]
 LATENT_DIM = 6
 # A given margin spares the pilot training.
@@ -31,16 +32,6 @@ SMALL = {
     "max_epochs": 1,
     "random_state": 0,
 }
-
-
-@pytest.fixture(autouse=True)
-def _figures():
-    """Draw without a screen, and leave no figure open."""
-    backend = plt.get_backend()
-    plt.switch_backend("Agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(backend)
 
 
 @pytest.fixture(scope="module")
