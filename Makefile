@@ -8,7 +8,7 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov
-	$(BIN)/coverage report --include='ebgan_detect/losses.py,ebgan_detect/thresholds.py' --fail-under=100
+	$(BIN)/coverage report --include='ebgan_detect/losses/*,ebgan_detect/thresholds.py' --fail-under=100
 
 test-triton: .venv/.installed
 	EBGAN_REQUIRE_TRITON=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m triton

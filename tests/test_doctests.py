@@ -46,7 +46,7 @@ def test_doctests_pass(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["ebgan_detect.losses", "ebgan_detect.thresholds", "ebgan_detect.detector"]
+    "name", ["ebgan_detect.losses.energy", "ebgan_detect.thresholds", "ebgan_detect.detector"]
 )
 def test_doctests_exist(name):
     assert examples(name)

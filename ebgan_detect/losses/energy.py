@@ -1,30 +1,23 @@
-"""The formulas of the energy-based GAN, the logistic GAN and the VAE as pure functions.
+"""The formulas of the energy-based GAN.
 
-Energies of the energy-based GAN are mean squared reconstruction errors over scaled features,
-so a margin keeps its meaning whatever the size of the input.
+Energies are mean squared reconstruction errors over scaled features, so a margin keeps its
+meaning whatever the size of the input.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss, softplus
+from torch.nn.functional import mse_loss
 
 from ebgan_detect.errors import InvalidInputError
+from ebgan_detect.losses._checks import check_same_shape, check_vector
 
 __all__ = [
-    "bernoulli_map",
     "discriminator_loss",
     "energy_map",
-    "gaussian_divergence",
-    "gaussian_map",
     "generator_loss",
     "hinge",
-    "importance_weighted_bound",
-    "logistic_discriminator_loss",
-    "logistic_generator_loss",
     "pulling_away",
     "reconstruction_energy",
 ]
@@ -56,7 +49,7 @@ def energy_map(x: Tensor, reconstruction: Tensor) -> Tensor:
     >>> energy_map(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0]]))
     tensor([[0., 4.]])
     """
-    _check_same_shape(x, reconstruction)
+    check_same_shape(x, reconstruction)
     return mse_loss(reconstruction, x, reduction="none")
 
 
@@ -169,8 +162,8 @@ def discriminator_loss(
     >>> discriminator_loss(torch.tensor([0.5]), torch.tensor([0.2, 3.0]), margin=1.0)
     tensor(0.9000)
     """
-    _check_vector("energy_real", energy_real)
-    _check_vector("energy_generated", energy_generated)
+    check_vector("energy_real", energy_real)
+    check_vector("energy_generated", energy_generated)
     return energy_real.mean() + hinge_weight * hinge(energy_generated, margin=margin).mean()
 
 
@@ -263,229 +256,6 @@ def generator_loss(
     >>> generator_loss(torch.tensor([0.5, 1.5]), term, pull_away_weight=0.1)
     tensor(1.1000)
     """
-    _check_vector("energy_generated", energy_generated)
+    check_vector("energy_generated", energy_generated)
     loss = energy_generated.mean()
     return loss + pull_away_weight * pull_away if pull_away_weight else loss
-
-
-def logistic_discriminator_loss(logit_real: Tensor, logit_generated: Tensor) -> Tensor:
-    """Tell real rows from generated ones by the logistic loss of the original GAN.
-
-    ``L_D = mean_i softplus(-l(x_i)) + mean_j softplus(l(G(z_j)))``, which is
-    ``-mean log D(x) - mean log(1 - D(G(z)))`` with ``D = sigmoid(l)``.
-
-    Parameters
-    ----------
-    logit_real : Tensor of shape (n_real,)
-        Log-odds that real samples are real.
-    logit_generated : Tensor of shape (n_generated,)
-        The same for generated samples.
-
-    Returns
-    -------
-    Tensor of shape ()
-        Differentiable loss [nats], >= 0; 2 log 2 where nothing is told apart.
-
-    Raises
-    ------
-    InvalidInputError
-        If an input is empty or not 1-d.
-
-    References
-    ----------
-    .. [1] Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014, equation 1.
-
-    Examples
-    --------
-    >>> logistic_discriminator_loss(torch.zeros(2), torch.zeros(3))
-    tensor(1.3863)
-    """
-    _check_vector("logit_real", logit_real)
-    _check_vector("logit_generated", logit_generated)
-    return softplus(-logit_real).mean() + softplus(logit_generated).mean()
-
-
-def logistic_generator_loss(logit_generated: Tensor) -> Tensor:
-    """Have generated rows called real, by the non-saturating loss.
-
-    ``L_G = mean_j softplus(-l(G(z_j))) = -mean log D(G(z))``. Unlike ``mean log(1 - D(G(z)))``
-    it keeps its gradient where the discriminator is sure.
-
-    Parameters
-    ----------
-    logit_generated : Tensor of shape (n,)
-        Log-odds that generated samples are real.
-
-    Returns
-    -------
-    Tensor of shape ()
-        Differentiable loss [nats], >= 0.
-
-    Raises
-    ------
-    InvalidInputError
-        If the input is empty or not 1-d.
-
-    References
-    ----------
-    .. [1] Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014, section 3.
-
-    Examples
-    --------
-    >>> logistic_generator_loss(torch.zeros(3))
-    tensor(0.6931)
-    """
-    _check_vector("logit_generated", logit_generated)
-    return softplus(-logit_generated).mean()
-
-
-def bernoulli_map(x: Tensor, logits: Tensor) -> Tensor:
-    """Negative log-likelihood of every feature under a Bernoulli distribution.
-
-    ``-x log s - (1 - x) log(1 - s)`` with ``s = sigmoid(logits)``.
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, ...)
-        Values in [0, 1].
-    logits : Tensor of shape (n, ...)
-        Log-odds from the decoder.
-
-    Returns
-    -------
-    Tensor of shape (n, ...)
-        Values >= 0 [nats].
-
-    Raises
-    ------
-    InvalidInputError
-        If the shapes differ.
-
-    Notes
-    -----
-    Differs from the paper: values beyond [0, 1] have no such likelihood, and the formula
-    would fall without bound there. They count as the nearest end, plus their squared
-    distance from it.
-
-    References
-    ----------
-    .. [1] Kingma, Welling, "Auto-Encoding Variational Bayes", ICLR 2014, appendix C.1.
-
-    Examples
-    --------
-    >>> bernoulli_map(torch.tensor([[0.0, 1.0, 3.0]]), torch.zeros(1, 3))
-    tensor([[0.6931, 0.6931, 4.6931]])
-    """
-    _check_same_shape(x, logits)
-    inside = x.clamp(0, 1)
-    likelihood = inside * softplus(-logits) + (1 - inside) * softplus(logits)
-    return likelihood + energy_map(x, inside)
-
-
-def gaussian_map(x: Tensor, mean: Tensor, *, variance: float | Tensor) -> Tensor:
-    """Negative log-likelihood of every feature under a Gaussian distribution.
-
-    ``((x - mean)^2 / variance + log(2 pi variance)) / 2``
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, ...)
-        Scaled input.
-    mean : Tensor of shape (n, ...)
-        What the decoder makes of it.
-    variance : float or Tensor of shape ()
-        Variance of every feature [scaled input unit ** 2], > 0.
-
-    Returns
-    -------
-    Tensor of shape (n, ...)
-        Values of any sign [nats].
-
-    Raises
-    ------
-    InvalidInputError
-        If the shapes differ.
-
-    References
-    ----------
-    .. [1] Kingma, Welling, "Auto-Encoding Variational Bayes", ICLR 2014, appendix C.2.
-
-    Examples
-    --------
-    >>> gaussian_map(torch.tensor([[3.0]]), torch.tensor([[1.0]]), variance=1.0)
-    tensor([[2.9189]])
-    """
-    log_variance = torch.as_tensor(variance, dtype=x.dtype, device=x.device).log()
-    return (energy_map(x, mean) / variance + log_variance + math.log(2 * math.pi)) / 2
-
-
-def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of Gaussian codes from the standard normal distribution.
-
-    ``KL = sum_j (mean_j^2 + variance_j - log variance_j - 1) / 2``
-
-    Parameters
-    ----------
-    mean, log_variance : Tensor of shape (n, code_dim)
-        Means and log-variances of the codes.
-
-    Returns
-    -------
-    Tensor of shape (n,)
-        Divergences >= 0 [nats]; 0 for a code that says nothing of its row.
-
-    References
-    ----------
-    .. [1] Kingma, Welling, "Auto-Encoding Variational Bayes", ICLR 2014, appendix B.
-
-    Examples
-    --------
-    >>> gaussian_divergence(torch.tensor([[2.0, 0.0]]), torch.zeros(1, 2))
-    tensor([2.])
-    """
-    # expm1 keeps the small divergences of almost unused codes.
-    return (mean.square() + log_variance.expm1() - log_variance).sum(dim=1) / 2
-
-
-def importance_weighted_bound(log_weights: Tensor) -> Tensor:
-    """Lower bound on the log-likelihood from several draws of the code.
-
-    ``log (1/K) sum_k w_k``, with ``w_k = p(x, z_k) / q(z_k | x)``. One draw gives the
-    evidence lower bound; more draws tighten it.
-
-    Parameters
-    ----------
-    log_weights : Tensor of shape (K, n)
-        Logarithms of the weights, one row for each draw.
-
-    Returns
-    -------
-    Tensor of shape (n,)
-        Bounds [nats], at least the mean of the logarithms and at most their maximum.
-
-    References
-    ----------
-    .. [1] Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016,
-       equation 8.
-
-    Examples
-    --------
-    >>> importance_weighted_bound(torch.tensor([[0.0], [math.log(3.0)]]))  # log 2
-    tensor([0.6931])
-    """
-    return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))
-
-
-def _check_same_shape(x: Tensor, reconstruction: Tensor) -> None:
-    """Refuse what would be broadcast silently, to a wrong energy."""
-    if x.shape != reconstruction.shape:
-        raise InvalidInputError(
-            f"reconstruction must have the input's shape {tuple(x.shape)}, "
-            f"got {tuple(reconstruction.shape)}"
-        )
-
-
-def _check_vector(name: str, values: Tensor) -> None:
-    """Refuse what is not a non-empty vector, one value for each row."""
-    if values.ndim != 1 or values.numel() == 0:
-        raise InvalidInputError(f"{name} must have shape (n,), n >= 1, got {tuple(values.shape)}")
