@@ -17,6 +17,7 @@ from benchmarks.stability.classifier import Judge, mnist, train_judge
 from benchmarks.stability.grid import CONTROLS, SYSTEMS, choose
 from benchmarks.stability.report import draw_histograms, draw_samples, stored, summary
 from benchmarks.stability.runs import BENCHMARK, Run, perform_all
+from ebgan_detect.files import write_atomically
 
 STEPS, BATCH_SIZE = 1_500, 64
 
@@ -57,13 +58,26 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Print the tables, draw the pictures."""
+    """Print the tables, draw the pictures, and keep both."""
     results, missing = stored(runs_of(arguments))
-    print(summary(results, missing, Judge.read().record))
+    tables = summary(results, missing, Judge.read().record)
+    print(tables)
     if results:
         folder = RESULTS / BENCHMARK
+        title = (
+            f"# Stability study\n\nMade by `{command_of(arguments)}`, then the same `report`.\n\n"
+        )
+        write_atomically(folder / "report.md", f"{title}{tables}\n".encode())
         draw_histograms(results, folder / "histograms.png")
         draw_samples(results, folder / "samples.png")
+
+
+def command_of(arguments: argparse.Namespace) -> str:
+    """The command that makes the runs of a report."""
+    names = ("count", "fraction", "max_width", "steps")
+    given = {name.replace("_", "-"): getattr(arguments, name) for name in names}
+    options = [f"--{name} {value}" for name, value in given.items() if value is not None]
+    return " ".join(["python -m benchmarks.stability run", *options])
 
 
 def positive(text: str) -> int:
