@@ -64,9 +64,7 @@ def report(arguments: argparse.Namespace) -> None:
     print(tables)
     if results:
         folder = RESULTS / BENCHMARK
-        title = (
-            f"# Stability study\n\nMade by `{command_of(arguments)}`, then the same `report`.\n\n"
-        )
+        title = f"# Stability study\n\nMade by `{command_of(arguments)}`, then `report`.\n\n"
         write_atomically(folder / "report.md", f"{title}{tables}\n".encode())
         draw_histograms(results, folder / "histograms.png")
         draw_samples(results, folder / "samples.png")
