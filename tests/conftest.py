@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def torchvision():
             library.define(schema)
     # Waiting here keeps `library`, and with it the operators, alive.
     yield importlib.import_module("torchvision")  # noqa: PT022
+
+
+@pytest.fixture
+def interruptible():
+    """Let SIGINT raise KeyboardInterrupt: a shell may start background processes without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

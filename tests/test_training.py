@@ -553,6 +553,7 @@ def test_interrupt_before_the_first_epoch_is_passed_on():
     assert not game.training
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_of_a_real_process_by_signal():
     # What Ctrl-C does in a terminal: the handler raises between two lines of the loop.
     class Signal(Callback):
