@@ -14,7 +14,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.common import RESULTS, data_folder, device_name, markdown
+from benchmarks.common import RESULTS, data_folder, device_name, markdown, watched_memory
 from ebgan_detect import EBGANDetector
 from ebgan_detect.files import write_atomically
 
@@ -130,28 +129,11 @@ def score_watched(detector: EBGANDetector, x: NDArray[Any]) -> tuple[int, float]
 
     Input, returned array and mapped file pages do not count.
     """
-
-    def resident() -> int:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("RssAnon:")[1].split()[0]) * 1024
-
-    before, peak, done = resident(), 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.005):
-            peak = max(peak, resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
     started = time.perf_counter()
-    try:
+    with watched_memory() as memory:
         scores = detector.score_samples(x)
-    finally:
-        seconds = time.perf_counter() - started
-        done.set()
-        watcher.join()
-    return peak - before - scores.nbytes, round(seconds, 1)
+    seconds = time.perf_counter() - started
+    return memory["peak_bytes"] - scores.nbytes, round(seconds, 1)
 
 
 def memory_of_table() -> dict[str, Any]:
