@@ -149,9 +149,14 @@ def memory_of_memmap() -> dict[str, Any]:
     """The same for ten gigabytes of uint8 images in a file (sparse: its size is what counts)."""
     side, n = 28, 10 * 10**9 // 28**2
     images = np.random.default_rng(0).integers(0, 256, (2000, side, side), dtype=np.uint8)
-    # Fully connected layers: what is measured is memory, and convolutions take half an hour.
+    # The smallest of networks: what is measured is memory, and convolutions take half an hour.
     detector = EBGANDetector(
-        architecture="mlp", hidden_sizes=(4,), code_dim=4, max_epochs=2, random_state=0
+        architecture="mlp",
+        hidden_sizes=(4,),
+        code_dim=4,
+        n_snapshots=1,
+        max_epochs=2,
+        random_state=0,
     )
     detector.fit(images).score_samples(images)
     with tempfile.TemporaryDirectory() as folder:

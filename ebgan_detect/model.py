@@ -76,7 +76,7 @@ class EnergyModel(nn.Module):
             Mean of the members' energies; +inf where float32 overflows on the way.
         """
         energy = self.mean_over_members(self.scale(x), "energy")
-        return torch.where(torch.isfinite(energy), energy, torch.inf)
+        return energy.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
     def energy_map(self, x: Tensor) -> Tensor:
         """Energy of raw rows, split over features.

@@ -14,6 +14,7 @@ from ebgan_detect.networks import (
     default_channels,
     mlp_networks,
 )
+from ebgan_detect.training import PRECISIONS, autocast, place
 
 WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 NORMALISING = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -65,6 +66,10 @@ def parts(networks):
         "decoder": networks.decoder,
         "generator": networks.generator,
     }
+
+
+def n_latents(networks):
+    return next(networks.generator.parameters()).shape[1]
 
 
 # --- shapes -----------------------------------------------------------------------------------
@@ -164,7 +169,7 @@ def test_networks_outputs_lie_in_unit_interval_only_if_bounded(make, bounded, rn
     far = 30 * torch.randn((64, *shape), generator=rng)
     outputs = [
         networks.decoder(networks.encoder(far)),
-        networks.generator(30 * torch.randn(64, networks.generator[0].in_features, generator=rng)),
+        networks.generator(30 * torch.randn(64, n_latents(networks), generator=rng)),
     ]
     for output in outputs:
         assert bool(((output >= 0) & (output <= 1)).all()) is bounded
@@ -187,11 +192,34 @@ def test_autoencoder_does_not_mix_rows(make, shape, rng):
     torch.testing.assert_close(changed[0], together[0], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_conv_networks_keep_channels_last_both_ways(precision, rng):
+    """A layer that changes the layout of a feature map makes the next ones several times slower."""
+    networks, cpu = make_conv((3, 17, 30)), torch.device("cpu")
+    seen = []
+
+    def watch(layer, _, output):
+        if output.ndim == 4:
+            seen.append(output)
+            output.register_hook(seen.append)
+
+    for part in parts(networks).values():
+        place(part, cpu)
+        for layer in part.modules():
+            layer.register_forward_hook(watch)
+    with autocast(cpu, precision):
+        made = networks.generator(torch.randn(8, n_latents(networks), generator=rng))
+        networks.decoder(networks.encoder(made)).float().square().sum().backward()
+    assert len(seen) > 30
+    last = torch.channels_last
+    assert [t.shape for t in seen if not t.is_contiguous(memory_format=last)] == []
+
+
 @pytest.mark.parametrize(("make", "shape"), [(make_mlp, (5,)), (make_conv, (2, 9, 13))])
 def test_networks_every_parameter_gets_a_gradient(make, shape, rng):
     networks = make(shape)
     x = torch.rand((8, *shape), generator=rng)
-    latents = torch.randn(8, networks.generator[0].in_features, generator=rng)
+    latents = torch.randn(8, n_latents(networks), generator=rng)
     weights = torch.randn((8, *shape), generator=rng)
     rebuilt = networks.decoder(networks.encoder(x))
     ((rebuilt + networks.generator(latents)) * weights).sum().backward()

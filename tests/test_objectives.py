@@ -438,7 +438,7 @@ def test_noise_meets_the_autoencoders_input_only(rng):
 
 
 def stored(buffer):
-    return buffer.rows[: buffer.filled.item(), 0].tolist()
+    return buffer.rows[: buffer.n_stored.item(), 0].tolist()
 
 
 def column(*values):
@@ -454,8 +454,7 @@ def test_replay_is_a_ring():
     assert stored(buffer) == [6, 7, 3, 4, 5]
     buffer.extend(column(8))
     assert stored(buffer) == [6, 7, 8, 4, 5]
-    assert buffer.position.item() == 3
-    assert buffer.filled.item() == 5
+    assert buffer.n_stored.item() == 8
 
 
 @pytest.mark.parametrize("sizes", [(3, 1, 4), (5, 5), (12,), (1,) * 9, (4, 12, 2)])
@@ -470,7 +469,7 @@ def test_replay_holds_the_latest_rows(sizes):
         assert sorted(stored(buffer)) == made[-5:]
 
 
-def test_replay_draws_uniformly_from_what_is_filled(rng):
+def test_replay_draws_uniformly_from_what_is_stored(rng):
     buffer = ReplayBuffer(10, (1,))
     assert torch.equal(buffer.draw(3, rng), torch.zeros(3, 1))
     buffer.extend(column(1, 2, 3, 4))
@@ -502,7 +501,7 @@ def test_negatives_are_half_new_half_replayed(ratio, n, n_new, rng):
     assert torch.equal(mixed[:n_new], new[:n_new])
     known = torch.cat([earlier, new])
     assert all((known == row).all(dim=1).any() for row in mixed[n_new:])
-    assert game.replay.filled.item() == 59
+    assert game.replay.n_stored.item() == 59
     broad = game.negatives(40, rng)
     assert (broad == 7).all(dim=1).sum() > 20
 
@@ -537,7 +536,7 @@ def test_replay_holds_the_generators_rows_after_updates(rng):
     for _ in range(3):
         game.update(normal(4, 5), rng)
     latest = torch.cat(made)[-10:]
-    assert game.replay.filled.item() == 10
+    assert game.replay.n_stored.item() == 12
     assert {tuple(r.tolist()) for r in game.replay.rows} == {tuple(r.tolist()) for r in latest}
     assert not game.replay.rows.requires_grad
 
@@ -552,10 +551,10 @@ def test_replay_and_optimizers_do_not_travel_in_copies(copied, rng):
     game.update(normal(8, 5), rng)
     twin = copied(game)
     assert twin.optimizers == {}
-    assert twin.replay.filled.item() == 0
+    assert twin.replay.n_stored.item() == 0
     assert (twin.replay.rows == 0).all()
     assert len(twin.replay.rows) == 1000
-    assert game.replay.filled.item() == 8
+    assert game.replay.n_stored.item() == 8
     assert len(game.optimizers) == 2
     assert not any(changes(snapshot(game), twin))
     twin.configure_optimizers(0.01)
@@ -568,7 +567,7 @@ def test_replay_is_no_part_of_saved_models_but_of_checkpoints():
     game = make_ebgan(replay_size=10)
     assert not any("replay" in name for name in game.state_dict())
     tensors = game.training_tensors()
-    assert tensors.keys() == {"replay.rows", "replay.position", "replay.filled"}
+    assert tensors.keys() == {"replay.rows", "replay.n_stored"}
     assert tensors["replay.rows"].data_ptr() == game.replay.rows.data_ptr()
 
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
+from typing_extensions import override
 
 from ebgan_detect.errors import InvalidParameterError
 from ebgan_detect.networks.architecture import AutoEncoder, Networks
@@ -162,8 +163,7 @@ def conv_autoencoder(
                 nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
             )
         ),
-        nn.Flatten(),
-        nn.Linear(math.prod((widths[-1], *shapes[-1])), n_statistics * code_dim),
+        _ImageToVector((widths[-1], *shapes[-1]), n_statistics * code_dim),
     )
     return AutoEncoder(encoder, _upsampling(code_dim, widths, shapes, bounded, normalise=False))
 
@@ -189,6 +189,38 @@ def check_sides(input_shape: tuple[int, int, int]) -> None:
         )
 
 
+class _ImageToVector(nn.Module):
+    """A dense layer over an image, read pixel by pixel.
+
+    Convolutions train fastest on images with channels last; read in that order, an image
+    is a vector already, and its gradient an image in the same layout.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], n_outputs: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(math.prod(image_shape), n_outputs)
+
+    @override
+    def forward(self, image: Tensor) -> Tensor:
+        vector: Tensor = self.dense(image.permute(0, 2, 3, 1).flatten(1))
+        return vector
+
+
+class _VectorToImage(nn.Module):
+    """A dense layer that writes an image pixel by pixel, the mirror of `_ImageToVector`."""
+
+    def __init__(self, n_inputs: int, image_shape: tuple[int, int, int], *, bias: bool) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.dense = nn.Linear(n_inputs, math.prod(image_shape), bias=bias)
+        self.channels_last = (height, width, channels)
+
+    @override
+    def forward(self, vector: Tensor) -> Tensor:
+        image: Tensor = self.dense(vector).unflatten(1, self.channels_last)
+        return image.permute(0, 3, 1, 2)
+
+
 def _halved(input_shape: tuple[int, int, int], levels: int) -> list[tuple[int, int]]:
     """Height and width of an image, and after each halving."""
     _, height, width = input_shape
@@ -212,8 +244,7 @@ def _upsampling(
         return [nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)]
 
     layers: list[nn.Module] = [
-        nn.Linear(n_inputs, math.prod(innermost), bias=not normalise),
-        nn.Unflatten(1, innermost),
+        _VectorToImage(n_inputs, innermost, bias=not normalise),
         *between(widths[-1]),
     ]
     for level in range(len(widths) - 1, 0, -1):

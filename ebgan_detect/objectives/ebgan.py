@@ -123,7 +123,7 @@ class EBGANObjective(AutoEncoderObjective):
         """Lower the energy of real rows, lift that of generated ones."""
         negatives, n_new = self._mix_with_replay(generated, rng)
         targets = torch.cat([real, negatives])
-        inputs = torch.cat([self.corrupt(real, rng), negatives])
+        inputs = torch.cat([self.corrupt(real, rng), negatives]) if self.noise else targets
         energies = reconstruction_energy(targets, self.reconstruct(inputs))
         energy_real, energy_negative = energies[: len(real)], energies[len(real) :]
         loss = discriminator_loss(

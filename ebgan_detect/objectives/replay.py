@@ -23,14 +23,12 @@ class ReplayBuffer(nn.Module):
     """
 
     rows: Tensor
-    position: Tensor
-    filled: Tensor
+    n_stored: Tensor
 
     def __init__(self, capacity: int, input_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros(capacity, *input_shape), persistent=False)
-        self.register_buffer("position", torch.zeros(1, dtype=torch.int64), persistent=False)
-        self.register_buffer("filled", torch.zeros(1, dtype=torch.int64), persistent=False)
+        self.register_buffer("n_stored", torch.zeros(1, dtype=torch.int64), persistent=False)
 
     def __reduce__(self) -> tuple[type[ReplayBuffer], tuple[int, tuple[int, ...]]]:
         """Copies and pickles start empty: the rows belong to one training."""
@@ -46,10 +44,9 @@ class ReplayBuffer(nn.Module):
         """
         capacity = len(self.rows)
         batch = batch[-capacity:]
-        slots = (self.position + torch.arange(len(batch), device=batch.device)) % capacity
-        self.rows.index_copy_(0, slots, batch)
-        self.position.add_(len(batch)).remainder_(capacity)
-        self.filled.add_(len(batch)).clamp_(max=capacity)
+        slots = torch.arange(len(batch), device=batch.device).add_(self.n_stored)
+        self.rows.index_copy_(0, slots.remainder_(capacity), batch)
+        self.n_stored.add_(len(batch))
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         """Draw stored rows, with replacement.
@@ -67,4 +64,5 @@ class ReplayBuffer(nn.Module):
             Stored rows; zeros as long as nothing is stored.
         """
         share = torch.rand(n, generator=rng, device=self.rows.device, dtype=torch.float64)
-        return self.rows.index_select(0, (share * self.filled).long())
+        n_kept = self.n_stored.clamp(max=len(self.rows))
+        return self.rows.index_select(0, share.mul_(n_kept).long())
