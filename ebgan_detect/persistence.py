@@ -180,9 +180,11 @@ def _rebuild(
             model.members.append(detector._make_objective(plan))
         model.load_state_dict(dict(weights))
     except (RuntimeError, InvalidParameterError) as error:
-        raise ModelFileError(
-            f"{path} does not fit its networks: {error}; give the factory it was fitted with"
-        ) from error
+        if callable(detector.architecture):
+            remedy = "give the factory it was fitted with"
+        else:
+            remedy = f"fit again, or load it with ebgan-detect {header['library']}"
+        raise ModelFileError(f"{path} does not fit its networks: {error}; {remedy}") from error
     place(model, torch.device("cpu"))
     return model.eval()
 

@@ -574,7 +574,25 @@ def test_the_table_shows_means_ranges_and_the_difference(made_up):
     assert against[1] == "0.990 / 0.04"
     assert against[-2:] == ["0.995", "AUPR of MPDR-S 0.994 (memory); AUPR of NAE 0.997 (memory); "
                             "AUPR of a plain autoencoder 0.947 (memory)"]  # fmt: skip
-    assert table_row(text, "Ablation", "no replay")[3] == "0.250 [-0.250]"
+
+
+def test_the_ablation_table_is_renewed_in_its_place(made_up, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "## Ablation\n\n<!-- made by the command below -->\n\nold\n\n<!-- end -->\n\nTail.\n"
+    )
+    line = ["report", "--results", str(made_up), "--out", str(tmp_path / "all.md")]
+    for _ in range(2):
+        assert main([*line, "--ablation", str(page)]) == 0
+        text = page.read_text()
+        assert table_row(text, "Ablation", "no replay")[3] == "0.250 [-0.250]"
+        assert text.endswith("<!-- end -->\n\nTail.\n")
+        assert "old" not in text
+        assert text.count("| no replay") == 1
+    page.write_text("No place for a table.\n")
+    with pytest.raises(SystemExit, match="must hold <!-- made by the command below -->"):
+        main([*line, "--ablation", str(page)])
+    assert page.read_text() == "No place for a table.\n"
 
 
 def test_the_table_names_what_is_missing_what_failed_and_what_does_not_match(made_up):

@@ -104,8 +104,17 @@ def test_factory_must_be_given_again(tmp_path):
     def other(shape):
         return torch.nn.Linear(3, 2), torch.nn.Linear(2, 3), torch.nn.Linear(3, 3)
 
-    with pytest.raises(ModelFileError, match="does not fit its networks"):
+    with pytest.raises(ModelFileError, match=r"(?s)does not fit its networks.*give the factory"):
         load(tmp_path / "m.ebgan", architecture=other)
+
+
+def test_networks_of_another_version_are_refused(model_file, tmp_path):
+    tensors, header = read_sealed(model_file)
+    known = next(name for name in tensors if "encoder" in name)
+    renamed = {f"{name}.old" if name == known else name: v for name, v in tensors.items()}
+    write_sealed(tmp_path / "old.ebgan", renamed, header)
+    with pytest.raises(ModelFileError, match=r"(?s)does not fit its networks.*fit again"):
+        load(tmp_path / "old.ebgan")
 
 
 def test_file_holds_no_path_and_no_pickle(detector, tmp_path):

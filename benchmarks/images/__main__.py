@@ -14,7 +14,7 @@ from benchmarks.common import RESULTS
 from benchmarks.images.methods import ABLATIONS, METHODS
 from benchmarks.images.parallel import run_all
 from benchmarks.images.protocols import DEVELOPMENT, TRAINED_SETS, Run, folder_case
-from benchmarks.images.report import report
+from benchmarks.images.report import ablation, renew, report
 
 SEEDS = (0, 1, 2)
 
@@ -102,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     tables.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     tables.add_argument("--results", type=Path, default=RESULTS)
     tables.add_argument("--out", type=Path, help="Markdown file; printed where there is none")
+    tables.add_argument("--ablation", type=Path, help="Markdown file whose table is renewed")
     tables.add_argument("--figure", type=Path, help="PNG file for the figure")
     return main
 
@@ -115,6 +116,8 @@ def main(line: Sequence[str] | None = None) -> int:
             print(text)
         else:
             arguments.out.write_text(text)
+        if arguments.ablation is not None:
+            renew(arguments.ablation, ablation(arguments.results, arguments.seeds))
         if arguments.figure is not None:
             from benchmarks.images.figure import draw
 

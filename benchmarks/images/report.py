@@ -19,6 +19,7 @@ from benchmarks.images.published import (
     Published,
 )
 from benchmarks.images.records import Records, cell
+from ebgan_detect.files import write_atomically
 
 TITLES = {name: method.title for name, method in (METHODS | ABLATIONS).items()}
 COSTS = {"s": "fit_seconds", "CPU s": "fit_cpu_seconds", "MiB": "peak_rss_mib"}
@@ -46,7 +47,6 @@ def report(results: Path, seeds: Sequence[int]) -> str:
             for name in TRAINED_SETS
         ),
         folder(Records.read(results, "folder")),
-        ablation(results, seeds),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -206,7 +206,6 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
     ]
     return "\n\n".join(
         [
-            "## Ablation, development cases",
             "Rows 0…49,999 of the training files train, rows 50,000…59,999 are scored; in square "
             "brackets the mean change from EBGAN on the same seeds. Settings may be chosen by "
             "these figures; none is a result.",
@@ -216,6 +215,16 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
             *_notes(classes),
         ]
     )
+
+
+def renew(path: Path, table: str) -> None:
+    """Put a table into a Markdown file, between the two comments that mark its place."""
+    start, end = "<!-- made by the command below -->\n\n", "\n\n<!-- end -->"
+    before, _, rest = path.read_text().partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{path} must hold {start.strip()} and {end.strip()}")
+    write_atomically(path, f"{before}{start}{table}{end}{after}".encode())
 
 
 # --- parts of a section -------------------------------------------------------------------------
