@@ -86,8 +86,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     max_epochs : 'auto' or int, default='auto'
         Passes over the training rows. `'auto'`: as many as make about
         ``settings_['max_updates']`` updates.
-    batch_size : int, default=128
-        Rows in an update.
+    batch_size : 'auto' or int, default='auto'
+        Rows in an update. `'auto'`: 128 for tables, 64 for images.
     learning_rate : float, default=1e-3
         Adam's step size for both players.
     learning_rate_schedule : {'linear', 'constant', 'cosine'}, default='linear'
@@ -231,7 +231,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         n_estimators: int = 1,
         n_snapshots: str | int = "auto",
         max_epochs: str | int = "auto",
-        batch_size: int = 128,
+        batch_size: str | int = "auto",
         learning_rate: float = 1e-3,
         learning_rate_schedule: str = "linear",
         keep_state: str = "final",
@@ -298,10 +298,9 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     def _defaults(self, *, is_image: bool) -> dict[str, Any]:
         """One configuration for each kind of input."""
         replay = REPLAY_BYTES // (4 * math.prod(self.input_shape_))
-        common = self._autoencoder_defaults(is_image=is_image) | {
-            "latent_dim": 32,
-            "replay_size": min(100 * self.batch_size, replay),
-        }
+        common = self._autoencoder_defaults(is_image=is_image)
+        batch_size = common["batch_size"] if self.batch_size == "auto" else self.batch_size
+        common |= {"latent_dim": 32, "replay_size": min(100 * batch_size, replay)}
         if self.preset == "paper":
             return common | self._paper_settings(conv=common["architecture"] == "conv")
         if is_image:

@@ -34,7 +34,7 @@ from ebgan_detect.plotting import (
     TrainingHistoryDisplay,
 )
 
-EPOCHS = 40
+EPOCHS = 20
 
 
 def methods(seed: int) -> dict[str, Any]:

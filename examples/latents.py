@@ -34,7 +34,7 @@ def main() -> None:
     """Fit, draw samples, walks and a sum, and print how far the samples are from the data."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, help="NPY file of shape (n, h, w) or (n, c, h, w)")
-    parser.add_argument("--epochs", type=int, default=150)
+    parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--output", type=Path, default=Path("build/latents"))
     arguments = parser.parse_args()
     mpl.use("Agg")

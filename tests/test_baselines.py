@@ -453,6 +453,7 @@ def test_dcgan_widths_and_range():
     detector.fit(np.random.default_rng(0).integers(0, 256, (20, 16, 17)).astype(np.uint8))
     assert detector.settings_["hidden_sizes"] == (64, 128)
     assert detector.settings_["latent_dim"] == 100
+    assert detector.settings_["batch_size"] == 128
     game = detector.model_.members[0]
     assert game.symmetric
     assert isinstance(game.generator[-1], nn.Tanh)

@@ -608,6 +608,29 @@ def test_automatic_precision_is_mixed_only_where_it_is_faster(shape, is_large, n
     assert given.settings_["precision"] == "float32"
 
 
+@pytest.mark.parametrize(("shape", "expected"), [((5,), 128), ((8, 8), 64)])
+def test_automatic_batches_and_updates(shape, expected, np_rng):
+    """Images train in small batches, and the budget counts updates of that size."""
+    x = np_rng.uniform(size=(400, *shape)).astype(np.float32)
+    sizes = []
+
+    class Watch(Callback):
+        def on_step_end(self, run):
+            run.stop = True
+            sizes.append(run.steps_per_epoch)
+
+    settings = {"hidden_sizes": (2,), "callbacks": [Watch()], "random_state": 0}
+    detector = EBGANDetector(**settings).fit(x)
+    assert detector.settings_["batch_size"] == expected
+    assert detector.settings_["replay_size"] == 100 * expected
+    n_training = len(x) - len(detector.calibration_energies_)
+    assert set(sizes) == {n_training // expected}
+    detector.set_params(warm_start=True, batch_size=32)
+    del sizes[:]
+    detector.fit(x)
+    assert set(sizes) == {n_training // 32}
+
+
 def test_mixed_precision_trains_and_scores_in_float32(table, fitted):
     mixed = EBGANDetector(precision="bf16-mixed", **SMALL).fit(table)
     assert all(p.dtype == torch.float32 for p in mixed.model_.parameters())

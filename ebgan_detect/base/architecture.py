@@ -32,13 +32,14 @@ class ArchitectureMixin(ScoringDetector):
     settings_: dict[str, Any]
 
     def _network_defaults(self, *, is_image: bool) -> dict[str, Any]:
-        """Families and widths, and the length of training, for each kind of input."""
+        """Families and widths, batches and the length of training, for each kind of input."""
         architecture = self._resolved_architecture(is_image=is_image)
         if not is_image:
             return {
                 "architecture": architecture,
                 "hidden_sizes": (96, 96),
                 "precision": "float32",
+                "batch_size": 128,
                 "max_updates": 1000,
             }
         channels, height, width = (1, 1, *self.input_shape_)[-3:]
@@ -48,7 +49,8 @@ class ArchitectureMixin(ScoringDetector):
             "architecture": architecture,
             "hidden_sizes": default_channels((channels, height, width)) if conv else (512, 256),
             "precision": fastest_precision(resolve_device(self.device)) if large else "float32",
-            "max_updates": 1500,
+            "batch_size": 64,
+            "max_updates": 3000,
         }
 
     def _autoencoder_defaults(self, *, is_image: bool) -> dict[str, Any]:

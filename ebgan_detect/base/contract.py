@@ -58,7 +58,7 @@ class BaseDetector(ScoringDetector):
     _rules: ClassVar[Mapping[str, Rule]] = {
         "n_estimators": integer(1),
         "max_epochs": auto_or(integer(1)),
-        "batch_size": integer(1),
+        "batch_size": auto_or(integer(1)),
         "learning_rate": real(0, closed="()"),
         "learning_rate_schedule": one_of(*SCHEDULES),
         "keep_state": one_of("final", "average", "separation"),
@@ -258,7 +258,7 @@ class BaseDetector(ScoringDetector):
             scaled,
             Trainer(
                 max_epochs=epochs,
-                batch_size=self.batch_size,
+                batch_size=self._rows_in_batch(),
                 learning_rate=rate,
                 device=device,
                 seed=self._seed,
@@ -295,8 +295,14 @@ class BaseDetector(ScoringDetector):
         if not _is_auto(self.max_epochs):
             epochs: int = self.max_epochs
             return epochs
-        batch_size, updates = int(self.batch_size), int(self.settings_["max_updates"])
-        return max(1, round(updates / (n_training // min(batch_size, n_training))))
+        steps = n_training // min(self._rows_in_batch(), n_training)
+        updates: int = self.settings_["max_updates"]
+        return max(1, round(updates / steps))
+
+    def _rows_in_batch(self) -> int:
+        """Resolve ``batch_size='auto'``; what is set after the first fit counts from then on."""
+        batch_size = self.batch_size
+        return int(self.settings_["batch_size"] if _is_auto(batch_size) else batch_size)
 
     def _checkpoint_path(self, k: int) -> Path:
         """File of one member's state."""

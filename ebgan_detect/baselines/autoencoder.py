@@ -51,8 +51,8 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
     max_epochs : 'auto' or int, default='auto'
         Passes over the training rows. `'auto'`: as many as make about
         ``settings_['max_updates']`` updates.
-    batch_size : int, default=128
-        Rows in an update.
+    batch_size : 'auto' or int, default='auto'
+        Rows in an update. `'auto'`: 128 for tables, 64 for images.
     learning_rate : float, default=1e-3
         Adam's step size.
     learning_rate_schedule : {'linear', 'constant', 'cosine'}, default='linear'
@@ -163,7 +163,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         n_estimators: int = 1,
         n_snapshots: int = 1,
         max_epochs: str | int = "auto",
-        batch_size: int = 128,
+        batch_size: str | int = "auto",
         learning_rate: float = 1e-3,
         learning_rate_schedule: str = "linear",
         keep_state: str = "final",

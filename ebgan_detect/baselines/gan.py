@@ -47,8 +47,8 @@ class GANDetector(GenerationMixin, ArchitectureMixin, BaseDetector):
     max_epochs : 'auto' or int, default='auto'
         Passes over the training rows. `'auto'`: as many as make about
         ``settings_['max_updates']`` updates.
-    batch_size : int, default=128
-        Rows in an update.
+    batch_size : 'auto' or int, default='auto'
+        Rows in an update. `'auto'`: 128.
     learning_rate : float, default=2e-4
         Adam's step size for both players.
     learning_rate_schedule : {'linear', 'constant', 'cosine'}, default='constant'
@@ -158,7 +158,7 @@ class GANDetector(GenerationMixin, ArchitectureMixin, BaseDetector):
         latent_dim: str | int = "auto",
         n_estimators: int = 1,
         max_epochs: str | int = "auto",
-        batch_size: int = 128,
+        batch_size: str | int = "auto",
         learning_rate: float = 2e-4,
         learning_rate_schedule: str = "constant",
         keep_state: str = "final",
@@ -202,7 +202,12 @@ class GANDetector(GenerationMixin, ArchitectureMixin, BaseDetector):
         defaults = self._network_defaults(is_image=is_image)
         if defaults["architecture"] == "conv":
             defaults["hidden_sizes"] = tuple(2 * width for width in defaults["hidden_sizes"])
-        return defaults | {"latent_dim": 100 if is_image else 32}
+        updates = 1500 if is_image else defaults["max_updates"]
+        return defaults | {
+            "batch_size": 128,
+            "max_updates": updates,
+            "latent_dim": 100 if is_image else 32,
+        }
 
     def _make_objective(self, plan: MemberPlan) -> Objective:
         """Build the networks, and set up the game."""

@@ -81,7 +81,9 @@ def fit(
         Any,
         training_option("Passes over the rows.", parser=auto_or_int, metavar="auto|INT"),
     ] = "auto",
-    batch_size: Annotated[int, training_option("Rows in an update.")] = 128,
+    batch_size: Annotated[
+        Any, training_option("Rows in an update.", parser=auto_or_int, metavar="auto|INT")
+    ] = "auto",
     learning_rate: Annotated[float, training_option("Step size of both players.")] = 1e-3,
     scaling: Annotated[
         Literal["auto", "standard", "minmax", "none"], training_option("Scaling of the input.")
