@@ -69,6 +69,12 @@ VARIANTS: dict[str, Variant] = {
     ),
     "code-16": Variant("code of 16", {"code_dim": 16}),
     "code-64": Variant("code of 64", {"code_dim": 64}),
+    "batch-128": Variant(
+        "batches of 128, half the updates", {"batch_size": 128}, {"max_updates": 1500}
+    ),
+    "batch-32": Variant(
+        "batches of 32, twice the updates", {"batch_size": 32}, {"max_updates": 6000}
+    ),
     "one-state": Variant("energy of the final state only", {"n_snapshots": 1}),
     "average": Variant("running average of the weights", {"keep_state": "average"}),
     "members-3": Variant("three members", {"n_estimators": 3}),
