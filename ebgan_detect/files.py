@@ -38,7 +38,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file so that a crash leaves either the old content or the new one.
 
     The bytes go to a temporary file in the same folder, reach the disk, and then
-    take the target's name in one step.
+    take the target's name in one step. A symbolic link stays one: what it leads to is written.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     OSError
         If the folder does not exist or cannot be written.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:

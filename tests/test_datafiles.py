@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ebgan_detect import InvalidInputError, MissingDependencyError
 from ebgan_detect.datafiles import (
@@ -287,6 +287,15 @@ def test_pictures_in_colour_have_channels_first(tmp_path, rng):
     assert values.shape == (4, 3, 8, 9)
     np.testing.assert_array_equal(values[0], colour.transpose(2, 0, 1))
     np.testing.assert_array_equal(values[1], values[0])
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_picture_is_turned_upright(tmp_path, rng, orientation, turns):
+    pixels = rng.integers(0, 256, (8, 9), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+    np.testing.assert_array_equal(read_rows(tmp_path).values[0], np.rot90(pixels, turns))
 
 
 def test_picture_alone_is_one_row(tmp_path):

@@ -42,6 +42,17 @@ def test_write_atomically_replaces_the_content(tmp_path):
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
 
 
+def test_write_atomically_goes_through_symbolic_links(tmp_path):
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "file", tmp_path / "link"
+    link.symlink_to(target)
+    for content in (b"first", b"second"):  # a link that leads nowhere yet, and one that does
+        write_atomically(link, content)
+        assert link.is_symlink()
+        assert target.read_bytes() == content
+    assert [entry.name for entry in target.parent.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("crash", [OSError("no space left"), KeyboardInterrupt()])
 @pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace", "pathlib.Path.chmod"])
 def test_write_atomically_crash_leaves_the_old_file_and_no_litter(

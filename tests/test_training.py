@@ -417,6 +417,28 @@ def test_running_average_is_kept():
     assert game.weight.item() == pytest.approx(average, rel=1e-6)
 
 
+def test_running_average_takes_statistics_of_batches_along():
+    """Averaged weights would else be normalised by the statistics of others."""
+    kept = {}
+
+    class Keep(Callback):
+        def on_step_end(self, run):
+            for layer in run.objective.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    kept.setdefault(layer, []).append(layer.running_mean.clone())
+
+    game = make_game("conv")
+    start = {m: m.running_mean.clone() for m in game.modules() if isinstance(m, nn.BatchNorm2d)}
+    assert start
+    rows = ResidentRows(torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(9)))
+    trainer(max_epochs=2, batch_size=8, average_decay=0.75, callbacks=[Keep()]).fit(game, rows)
+    for layer, average in start.items():
+        for t, statistic in enumerate(kept[layer]):
+            decay = min(0.75, (1 + t) / (10 + t))
+            average = decay * average + (1 - decay) * statistic
+        torch.testing.assert_close(layer.running_mean, average)
+
+
 def test_running_average_does_not_steer_training():
     final, averaged = make_game(), make_game()
     first = trainer().fit(final, random_rows())

@@ -48,12 +48,15 @@ def image_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator
 
 
 def _picture(file: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
-    """One picture of shape (h, w), or (3, h, w) if it has colours; transparency is ignored."""
+    """One picture, upright, of shape (h, w), or (3, h, w) in colours; transparency is ignored."""
     image_module = optional_module("PIL.Image", "reading pictures", "images")
+    operations = optional_module("PIL.ImageOps", "reading pictures", "images")
     try:
         with image_module.open(file) as opened:
             opened.load()
-            image = opened.convert("RGBA") if opened.mode in ("P", "PA") else opened
+            image = operations.exif_transpose(opened)  # as the camera was held
+            if image.mode in ("P", "PA"):
+                image = image.convert("RGBA")
             if image.mode.startswith(("I", "F")):
                 raise InvalidInputError(
                     f"{file} must have 8 bits a channel, got mode {image.mode}; convert it, or "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ebgan_detect.errors import EBGANWarning, TrainingDivergedError
@@ -132,10 +133,18 @@ class _Loop:
             "shuffle": torch.Generator().manual_seed(trainer.seed),
             "noise": torch.Generator(trainer.device).manual_seed(trainer.seed + 1),
         }
-        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        # Weights, and the statistics that batch normalisation goes by when it does not train.
+        self.averaged: list[Tensor] = [p for p in objective.parameters() if p.requires_grad]
+        self.averaged += [
+            statistic
+            for layer in objective.modules()
+            if isinstance(layer, _BatchNorm)
+            for statistic in (layer.running_mean, layer.running_var)
+            if statistic is not None
+        ]
         self.average: list[Tensor] = []
         if trainer.average_decay:
-            self.average = [p.detach().clone() for p in self.parameters]
+            self.average = [each.detach().clone() for each in self.averaged]
         self.best: float | None = None
         self.best_tensors: dict[str, Tensor] = {}
 
@@ -208,7 +217,7 @@ class _Loop:
     def update_average(self, n_updates: int) -> None:
         """Move the running average; early on it forgets faster, lest it keep the first weights."""
         decay = min(self.trainer.average_decay, (1 + n_updates) / (10 + n_updates))
-        get_ema_multi_avg_fn(decay)(self.average, self.parameters, n_updates)
+        get_ema_multi_avg_fn(decay)(self.average, self.averaged, n_updates)
 
     def record(self, log: np.ndarray, rate: float, started: float) -> None:
         """Check an epoch's metrics and append their means to the history."""
@@ -272,8 +281,8 @@ class _Loop:
             self.objective.load_state_dict(self.best_tensors)
         elif self.average and self.run.epoch:
             with torch.no_grad():
-                for parameter, average in zip(self.parameters, self.average, strict=True):
-                    parameter.copy_(average)
+                for each, average in zip(self.averaged, self.average, strict=True):
+                    each.copy_(average)
 
     def call(self, hook: str) -> None:
         """Call one hook of every callback."""
