@@ -107,7 +107,7 @@ class Rows:
     def tensors(
         self, size: int, device: torch.device, rows: NDArray[np.intp] | None = None
     ) -> Iterator[Tensor]:
-        """Read chunks as tensors.
+        """Read chunks as tensors, and refuse nan and infinity on the way.
 
         Parameters
         ----------
@@ -122,9 +122,22 @@ class Rows:
         ------
         Tensor of shape (<= size, ...)
             Consecutive chunks, in a dtype that torch computes with; read only.
+
+        Raises
+        ------
+        InvalidInputError
+            If a value is nan or infinite, naming the first such row.
         """
+        start = 0
         for chunk in self.chunks(size, rows):
-            yield to_tensor(chunk, device)
+            tensor = to_tensor(chunk, device)
+            # A sum is finite only if every term is; it may overflow, so look again before refusing.
+            if tensor.is_floating_point() and not torch.isfinite(tensor.sum()):
+                _refuse_non_finite(
+                    torch.isfinite(tensor).flatten(1).all(dim=1).cpu().numpy(), start
+                )
+            start += len(tensor)
+            yield tensor
 
     def check_finite(self, size: int) -> tuple[float, float]:
         """Refuse nan and infinity, and find the range of the values.
@@ -151,11 +164,7 @@ class Rows:
                 return np.nan, np.nan
             least, largest = chunk.min(), chunk.max()
             if not (np.isfinite(least) and np.isfinite(largest)):
-                bad = np.flatnonzero(~np.isfinite(chunk.reshape(len(chunk), -1)).all(axis=1))
-                raise InvalidInputError(
-                    "Input X contains NaN or infinity: every value must be finite, got "
-                    f"otherwise first in row {start + bad[0]}; impute or drop such rows"
-                )
+                _refuse_non_finite(np.isfinite(chunk.reshape(len(chunk), -1)).all(axis=1), start)
             low, high = min(low, float(least)), max(high, float(largest))
             start += len(chunk)
         return low, high
@@ -282,6 +291,15 @@ def _item(item: Any) -> NDArray[Any]:
             f"one), got {type(value).__name__}; give the Dataset a transform"
         )
     return array
+
+
+def _refuse_non_finite(is_finite: NDArray[np.bool_], start: int) -> None:
+    """Name the first row that is not finite, if there is one; `start` is the first row's number."""
+    if not is_finite.all():
+        raise InvalidInputError(
+            "Input X contains NaN or infinity: every value must be finite, got otherwise first in "
+            f"row {start + int(np.argmin(is_finite))}; impute or drop such rows"
+        )
 
 
 def to_tensor(chunk: NDArray[Any] | Tensor, device: torch.device) -> Tensor:

@@ -216,7 +216,7 @@ def test_as_rows_takes_pandas_frames():
     check_reads(frame, np.column_stack(list(columns.values())))
     pd.testing.assert_frame_equal(frame, before)
     nullable = pd.DataFrame({"a": pd.array([1, None, 3], dtype="Int64")})
-    np.testing.assert_array_equal(read_all(as_rows(nullable)), [[1], [np.nan], [3]])
+    np.testing.assert_array_equal(next(as_rows(nullable).arrays(9)), [[1], [np.nan], [3]])
 
 
 def test_as_rows_takes_polars_frames():
@@ -425,6 +425,27 @@ def test_check_finite_of_integers_knows_no_range(dtype):
 def test_check_finite_does_not_overflow_in_half_precision():
     x = np.full((1000, 3), 60_000, dtype=np.float16)
     assert as_rows(x).check_finite(500) == (60_000.0, 60_000.0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_tensors_name_the_first_bad_row_and_yield_none_of_its_chunk(bad, dtype, size):
+    x = np.zeros((10, 2, 3), dtype=dtype)
+    x[7, 1, 0] = x[8, 0, 1] = x[9, 0, 0] = bad
+    x[8, 0, 1] = -bad
+    chunks = []
+    with pytest.raises(InvalidInputError, match=r"NaN or infinity.*first in row 7;"):
+        chunks.extend(as_rows(x).tensors(size, torch.device("cpu")))
+    assert sum(map(len, chunks)) == 7 // size * size
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [(np.float16, 6e4), (np.float32, 3e38), (float, 1e308)]
+)
+def test_tensors_take_values_whose_sum_overflows(dtype, value):
+    x = np.full((1000, 3), value, dtype=dtype)
+    np.testing.assert_array_equal(read_all(as_rows(x)), x)
 
 
 # --- batches for training ---------------------------------------------------------------------

@@ -36,7 +36,7 @@ class ReconstructionMixin(ScoringDetector):
             As in `energy`.
         """
         check_is_fitted(self, "model_")
-        rows = self._validate(X, reset=False)
+        rows = self._validate(X, reset=False, streamed=True)
         return self._stream(rows, self.model_.energy_map, self.input_shape_, np.float64)
 
     def reconstruct(self, X: Any) -> NDArray[np.float64]:
@@ -58,5 +58,5 @@ class ReconstructionMixin(ScoringDetector):
             As in `energy`.
         """
         check_is_fitted(self, "model_")
-        rows = self._validate(X, reset=False)
+        rows = self._validate(X, reset=False, streamed=True)
         return self._stream(rows, self.model_.reconstruct, self.input_shape_, np.float64)

@@ -95,7 +95,7 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
             If the detector is not fitted.
         """
         check_is_fitted(self, "model_")
-        return self._energies(self._validate(X, reset=False))
+        return self._energies(self._validate(X, reset=False, streamed=True))
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """Score of each row, the negative energy: lower is more abnormal.
@@ -115,7 +115,8 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
         InvalidInputError
             As in `energy`.
         """
-        return -self.energy(X)
+        energies = self.energy(X)
+        return np.negative(energies, out=energies)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Score of each row relative to the threshold.
@@ -203,8 +204,12 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
             start += len(part)
         return out
 
-    def _validate(self, X: Any, *, reset: bool) -> Rows:
-        """Check input once, at the public edge."""
+    def _validate(self, X: Any, *, reset: bool, streamed: bool = False) -> Rows:
+        """Check input once, at the public edge.
+
+        Rows to be `streamed` are checked for nan and infinity as they are read, in one pass;
+        images in floating point are read before, for the range of their values.
+        """
         if reset:
             try:
                 _check_feature_names(self, X, reset=True)
@@ -215,6 +220,8 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
             self.n_features_in_ = int(np.prod(self.input_shape_))
         else:
             rows = rows_of_shape(self, X, self.input_shape_, type(self).__name__)
+        if streamed and len(self.input_shape_) == 1:
+            return rows
         low, high = rows.check_finite(self._read_rows())
         if not reset and len(self.input_shape_) > 1 and self.model_.scaler.contradicts(low, high):
             scaler = self.model_.scaler
