@@ -265,7 +265,7 @@ def test_fit_tells_all_wrong_parameters_in_one_line(tmp_path, fitted):
     )
     line = failure(result)
     assert "n_estimators must be an int >= 1, got 0" in line
-    assert "batch_size must be an int >= 1, got 0" in line
+    assert "batch_size must be 'auto' or an int >= 1, got 0" in line
 
 
 def test_ctrl_c_before_the_first_epoch_saves_nothing(tmp_path, fitted, monkeypatch):

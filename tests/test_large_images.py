@@ -86,7 +86,7 @@ def test_hidden_sizes_give_the_layers_of_the_paper(side, innermost):
     assert {(layer.kernel_size, layer.stride) for layer in [*encoder, *decoder]} == {
         ((4, 4), (2, 2))
     }
-    assert networks.encoder[-1].in_features == PAPER[side][-1] * innermost**2
+    assert networks.encoder[-1].dense.in_features == PAPER[side][-1] * innermost**2
 
 
 @pytest.mark.parametrize("side", [64, 128, 256])
