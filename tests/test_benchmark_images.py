@@ -579,7 +579,7 @@ def test_the_table_shows_means_ranges_and_the_difference(made_up):
 def test_the_ablation_table_is_renewed_in_its_place(made_up, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "## Ablation\n\n<!-- made by the command below -->\n\nold\n\n<!-- end -->\n\nTail.\n"
+        "## Ablation\n\n<!-- made by the command above -->\n\nold\n\n<!-- end -->\n\nTail.\n"
     )
     line = ["report", "--results", str(made_up), "--out", str(tmp_path / "all.md")]
     for _ in range(2):
@@ -589,8 +589,13 @@ def test_the_ablation_table_is_renewed_in_its_place(made_up, tmp_path):
         assert text.endswith("<!-- end -->\n\nTail.\n")
         assert "old" not in text
         assert text.count("| no replay") == 1
+    assert (
+        main(["report", "--results", str(tmp_path / "none"), *line[3:], "--ablation", str(page)])
+        == 0
+    )
+    assert "No development case has been run" in page.read_text()
     page.write_text("No place for a table.\n")
-    with pytest.raises(SystemExit, match="must hold <!-- made by the command below -->"):
+    with pytest.raises(SystemExit, match="must hold <!-- made by the command above -->"):
         main([*line, "--ablation", str(page)])
     assert page.read_text() == "No place for a table.\n"
 

@@ -42,8 +42,15 @@ def draw(results: Path, path: Path) -> None:
     right.set(xlabel="AUROC, trained on MNIST")
     right.set_yticks(range(len(kinds)), kinds, fontsize="small")
     right.invert_yaxis()
-    finish(left)
+    finish(left, legend=False)
     finish(right, legend=False)
+    figure.legend(
+        *left.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=5,
+        frameon=False,
+        fontsize="small",
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -197,6 +197,8 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
             cells.append(cell(values) + told)
         if any(text != "-" for text in cells):
             rows.append([TITLES[name], *cells])
+    if not rows:
+        return "No development case has been run with the present defaults yet."
     missing = [
         *digits.missing(names, "digit", sorted(DEVELOPMENT["mnist"]), seeds),
         *(
@@ -219,12 +221,12 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
 
 def renew(path: Path, table: str) -> None:
     """Put a table into a Markdown file, between the two comments that mark its place."""
-    start, end = "<!-- made by the command below -->\n\n", "\n\n<!-- end -->"
+    start, end = "<!-- made by the command above -->", "<!-- end -->"
     before, _, rest = path.read_text().partition(start)
     _, found, after = rest.partition(end)
     if not found:
-        raise SystemExit(f"{path} must hold {start.strip()} and {end.strip()}")
-    write_atomically(path, f"{before}{start}{table}{end}{after}".encode())
+        raise SystemExit(f"{path} must hold {start} and {end}")
+    write_atomically(path, f"{before}{start}\n\n{table}\n\n{end}{after}".encode())
 
 
 # --- parts of a section -------------------------------------------------------------------------
