@@ -125,7 +125,7 @@ class EBGANObjective(AutoEncoderObjective):
         targets = torch.cat([real, negatives])
         inputs = torch.cat([self.corrupt(real, rng), negatives]) if self.noise else targets
         energies = reconstruction_energy(targets, self.reconstruct(inputs))
-        energy_real, energy_negative = energies[: len(real)], energies[len(real) :]
+        energy_real, energy_negative = energies.split([len(real), len(negatives)])
         loss = discriminator_loss(
             energy_real, energy_negative, margin=self.margin, hinge_weight=self.hinge_weight
         )
@@ -133,9 +133,9 @@ class EBGANObjective(AutoEncoderObjective):
         with torch.no_grad():
             return {
                 "loss_discriminator": loss.detach(),
-                "energy_real": energy_real.detach().mean(),
-                "energy_generated": energy_negative[:n_new].detach().mean(),
-                "hinge_active": (energy_negative.detach() < self.margin).float().mean(),
+                "energy_real": energy_real.mean(),
+                "energy_generated": energy_negative[:n_new].mean(),
+                "hinge_active": (energy_negative < self.margin).float().mean(),
                 "margin": self.margin,
             }
 
