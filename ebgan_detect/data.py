@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -132,7 +133,7 @@ class Rows:
         for chunk in self.chunks(size, rows):
             tensor = to_tensor(chunk, device)
             # A sum is finite only if every term is; it may overflow, so look again before refusing.
-            if tensor.is_floating_point() and not torch.isfinite(tensor.sum()):
+            if tensor.is_floating_point() and not math.isfinite(tensor.sum()):
                 _refuse_non_finite(
                     torch.isfinite(tensor).flatten(1).all(dim=1).cpu().numpy(), start
                 )

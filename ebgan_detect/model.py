@@ -17,8 +17,12 @@ from ebgan_detect.scaling import Scaler
 
 __all__ = ["EnergyModel"]
 
-CHUNK_ELEMENTS = 2**18
-"""Input values scored at a time on a CPU; activations take some tens of bytes for each."""
+TABLE_ELEMENTS, IMAGE_ELEMENTS = 2**16, 2**18
+"""Input values scored at a time on a CPU; activations take some tens of bytes for each.
+
+Those of a table's chunk stay in a core's cache and on the heap: larger blocks would go back to the
+system after every chunk, and come again page by page.
+"""
 IMAGES_IN_CHUNK = 64
 ROWS_IN_BLOCK = 32
 """Matrix kernels round a row alike in every batch that is a multiple of this."""
@@ -196,11 +200,12 @@ class EnergyModel(nn.Module):
         int
             Number of rows, >= 1.
         """
-        more = 16 if device.type == "cuda" else 1
-        rows = more * CHUNK_ELEMENTS // math.prod(self.input_shape)
+        size = math.prod(self.input_shape)
         if len(self.input_shape) > 1:
-            return max(1, min(rows, more * IMAGES_IN_CHUNK))
-        return max(ROWS_IN_BLOCK, rows // ROWS_IN_BLOCK * ROWS_IN_BLOCK)
+            more = 16 if device.type == "cuda" else 1
+            return max(1, min(more * IMAGE_ELEMENTS // size, more * IMAGES_IN_CHUNK))
+        more = 64 if device.type == "cuda" else 1
+        return max(1, more * TABLE_ELEMENTS // size // ROWS_IN_BLOCK) * ROWS_IN_BLOCK
 
     @torch.inference_mode()
     def stream(
