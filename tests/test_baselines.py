@@ -80,6 +80,7 @@ def fitted_and_rows(request, on_table, on_images):
 # --- the contract ---------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover  # others run the same lines; tracing doubles the time
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("estimator", "check"),
@@ -475,6 +476,7 @@ def _agg():
     plt.switch_backend(backend)
 
 
+@pytest.mark.no_cover  # others run the same lines; tracing doubles the time
 @pytest.mark.usefixtures("_agg")
 def test_displays_draw_every_detector(kind, on_table, on_images):
     x = ring()
@@ -506,6 +508,7 @@ def test_displays_refuse_what_a_detector_cannot_answer():
         SampleGridDisplay.from_estimator(plain)
 
 
+@pytest.mark.no_cover  # others run the same lines; tracing doubles the time
 @pytest.mark.filterwarnings("ignore::ebgan_detect.InputRangeWarning")  # of the far row
 def test_onnx_file_answers_as_the_detector(fitted_and_rows, tmp_path):
     detector, x = fitted_and_rows
@@ -532,6 +535,7 @@ def test_onnx_file_answers_as_the_detector(fitted_and_rows, tmp_path):
     np.testing.assert_allclose(alone["energy"], detector.energy(far), rtol=1e-4)
 
 
+@pytest.mark.no_cover  # others run the same lines; tracing doubles the time
 def test_onnx_file_calls_nan_an_outlier(on_table, tmp_path):
     path = export_onnx(on_table, tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -58,6 +58,7 @@ def image_detector(images) -> EBGANDetector:
     return EBGANDetector(max_epochs=2, random_state=0).fit(images)
 
 
+@pytest.mark.no_cover  # others run the same lines; tracing doubles the time
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("estimator", "check"),
@@ -71,6 +72,7 @@ def test_estimator_passes_every_check_of_scikit_learn(estimator, check):
 # --- what the adversary is for --------------------------------------------------------------
 
 
+@pytest.mark.no_cover  # others run the same lines; tracing doubles the time
 def test_adversary_beats_its_control_and_the_untrained_network(images):
     labels = load_digits().target
 

@@ -364,6 +364,7 @@ def test_value_alone_is_fooled_by_a_dead_discriminator(table):
     assert dead.discrepancy > 0.5
 
 
+@pytest.mark.no_cover  # others run the same lines; tracing doubles the time
 @pytest.mark.parametrize("name", ["bumps", "ring"])
 def test_paper_game_settles_as_theorems_1_and_2_say(name):
     recorder = EquilibriumRecorder(every=100)

@@ -35,6 +35,7 @@ def examples(name):
     return [test for test in found if test.examples]
 
 
+@pytest.mark.no_cover  # others run the same lines; tracing doubles the time
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests_pass(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # examples may write files

@@ -43,6 +43,7 @@ def test_contrast_of_energies_worked_out_by_hand():
     assert auroc == pytest.approx(0.95)
 
 
+@pytest.mark.no_cover  # others run the same lines; tracing doubles the time
 @pytest.mark.filterwarnings("ignore::ebgan_detect.TrainingHealthWarning")  # not its subject
 def test_adversary_raises_the_energy_beside_the_spiral():
     rows = curve("spiral", ROWS + HELD_OUT, 1)

@@ -186,9 +186,14 @@ class _Loop:
     def train_epoch(self) -> None:
         """One pass over the rows; the host waits for the device only at its end."""
         device = self.trainer.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            # Layers of a user's own, such as dropout, draw from the global generator.
-            torch.random.manual_seed(self.trainer.seed + self.run.epoch)
+        on_gpu = device.type == "cuda"
+        with torch.random.fork_rng(devices=[device] if on_gpu else []):
+            # Layers of a user's own, such as dropout, draw from the global generators. Seeding
+            # just those in use spares a stack trace for every kind of device that is absent.
+            seed = self.trainer.seed + self.run.epoch
+            torch.default_generator.manual_seed(seed)
+            if on_gpu:
+                torch.cuda.manual_seed_all(seed)
             self.update_all()
 
     def update_all(self) -> None:
