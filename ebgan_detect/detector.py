@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from ebgan_detect.base import (
     ArchitectureMixin,
@@ -37,6 +38,7 @@ __all__ = ["EBGANDetector"]
 Margin = str | float | tuple[float, float] | Callable[[float], float]
 
 REPLAY_BYTES = 2**28
+LIGHT_HINGE = 0.1
 PAPER_MARGIN = 10
 PAPER_IMAGE_MARGINS = {64: 20, 128: 40, 256: 80}
 """By the longer side of an image, in pixels."""
@@ -71,7 +73,10 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     pull_away_weight : float, default=0.1
         Weight of the pulling-away term in the generator's loss.
     hinge_weight : 'auto' or float, default='auto'
-        Weight of the hinge in the discriminator's loss; 1 in the paper.
+        Weight of the hinge in the discriminator's loss; 1 in the paper. `'auto'`: 0.1 for
+        tables. For images 1; but 0.1 where their sides have 16 pixels or more and the margin's
+        pilot tells strangers without an adversary, in that turning images by a quarter
+        multiplies their energy by ``settings_['turned_ratio']`` or more.
     replay_size : 'auto' or int, default='auto'
         Number of earlier generated rows that half of the negatives are drawn from; 0 for
         none, as in the paper. Images then have two negatives for each real row.
@@ -289,9 +294,28 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         float
             Mean over the members [scaled input unit ** 2]; nan without an adversary.
         """
+        return self._mean_of_games("margin")
+
+    @property
+    def hinge_weight_(self) -> float:
+        """Weight of the hinge in force.
+
+        Returns
+        -------
+        float
+            Mean over the members; nan without an adversary.
+        """
+        return self._mean_of_games("hinge_weight")
+
+    def _mean_of_games(self, name: str) -> float:
+        """Mean of a number over the members that have an adversary."""
         check_is_fitted(self, "model_")
-        margins = [float(m.margin) for m in self.model_.members if isinstance(m, EBGANObjective)]
-        return float(np.mean(margins)) if margins else math.nan
+        values = [
+            float(getattr(game, name))
+            for game in self.model_.members
+            if isinstance(game, EBGANObjective)
+        ]
+        return float(np.mean(values)) if values else math.nan
 
     # --- the game ---------------------------------------------------------------------------
 
@@ -304,14 +328,20 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         if self.preset == "paper":
             return common | self._paper_settings(conv=common["architecture"] == "conv")
         if is_image:
-            return common | {
-                "hinge_weight": 1.0,
-                "margin_multiple": 4.0,
-                "negatives_ratio": 2,
-                "n_snapshots": 5,
-            }
+            # Found on pictures of 28 pixels a side; in tiny ones a turn says little.
+            large = min(self.input_shape_[-2:]) >= 16
+            return (
+                common
+                | ({"turned_ratio": 2.5} if large else {})
+                | {
+                    "hinge_weight": 1.0,
+                    "margin_multiple": 4.0,
+                    "negatives_ratio": 2,
+                    "n_snapshots": 5,
+                }
+            )
         return common | {
-            "hinge_weight": 0.1,
+            "hinge_weight": LIGHT_HINGE,
             "margin_multiple": 3.0,
             "negatives_ratio": 1,
             "n_snapshots": 1,
@@ -345,35 +375,48 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             return AutoEncoderObjective(
                 networks, noise=settings["noise"], n_snapshots=settings["n_snapshots"]
             )
+        margin, hinge_weight = self._terms(plan, networks)
         return EBGANObjective(
             networks,
             input_shape=plan.input_shape,
             latent_dim=settings["latent_dim"],
-            margin=self._margin(plan, networks),
+            margin=margin,
             pull_away_weight=self.pull_away_weight,
-            hinge_weight=settings["hinge_weight"],
+            hinge_weight=hinge_weight,
             replay_size=settings["replay_size"],
             negatives_ratio=settings["negatives_ratio"],
             noise=settings["noise"],
             n_snapshots=settings["n_snapshots"],
         )
 
-    def _margin(self, plan: MemberPlan, networks: Networks) -> float | Callable[[float], float]:
-        """The margin as the game takes it; an automatic one is fixed from here on."""
+    def _terms(
+        self, plan: MemberPlan, networks: Networks
+    ) -> tuple[float | Callable[[float], float], float]:
+        """Margin and hinge weight as the game takes them; automatic ones stay fixed from here on.
+
+        One pilot settles both; a given margin spares it, and with it the choice of the weight.
+        """
+        settings = self.settings_
+        weight = float(settings["hinge_weight"])
         if callable(self.margin):
-            return self.margin
+            return self.margin, weight
         if isinstance(self.margin, tuple | list):
-            return partial(_between, *self.margin)
+            return partial(_between, *self.margin), weight
         if not isinstance(self.margin, str):
-            return float(self.margin)
-        if "margin" in self.settings_:
-            return float(self.settings_["margin"])
+            return float(self.margin), weight
+        if "margin" in settings:
+            return float(settings["margin"]), weight
         if "margin" in plan.resumed:
-            return float(plan.resumed["margin"])
+            return float(plan.resumed["margin"]), float(plan.resumed["hinge_weight"])
         if plan.pilot is None:
             raise InvalidParameterError("margin='auto' needs training rows for its pilot, got none")
-        pilot = AutoEncoderObjective(copy.deepcopy(networks), noise=self.settings_["noise"])
-        return float(self.settings_["margin_multiple"] * plan.pilot(pilot))
+        pilot = AutoEncoderObjective(copy.deepcopy(networks), noise=settings["noise"])
+        energy = plan.pilot(pilot)
+        usual = energy(torch.Tensor.float)
+        chosen = self.hinge_weight == "auto" and "turned_ratio" in settings
+        if chosen and energy(_turned) >= settings["turned_ratio"] * usual:
+            weight = LIGHT_HINGE
+        return float(settings["margin_multiple"] * usual), weight
 
     def _networks(self, plan: MemberPlan) -> Networks:
         """Networks of one member."""
@@ -385,6 +428,17 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             latent_dim=latent_dim,
         )
         return build_networks(factory, plan.input_shape, latent_dim=latent_dim, seed=plan.seed)
+
+
+def _turned(images: Tensor) -> Tensor:
+    """Images whose largest square in the middle is turned by a quarter."""
+    height, width = images.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    turned = images.clone()
+    square = turned[..., top : top + side, left : left + side]
+    square.copy_(square.rot90(1, (-2, -1)).clone())
+    return turned
 
 
 def _between(start: float, stop: float, progress: float) -> float:

@@ -28,7 +28,7 @@ def test_paper_preset_has_the_papers_margin_and_no_replay(shape, options, margin
     assert detector.settings_["hidden_sizes"] == channels
     game = detector.model_.members[0]
     assert game.replay is None
-    assert (game.hinge_weight, game.noise, len(game.earlier)) == (1.0, 0.0, 0)
+    assert (detector.hinge_weight_, game.noise, len(game.earlier)) == (1.0, 0.0, 0)
     assert game.pull_away_weight == 0.1
 
 

@@ -27,8 +27,9 @@ from ebgan_detect.training import (
     TrainingRun,
 )
 
-__all__ = ["CalibrationRows", "MemberPlan", "pilot_energy", "separation", "train_members"]
+__all__ = ["CalibrationRows", "MemberPlan", "separation", "train_members", "train_pilot"]
 
+Transform = Callable[[Tensor], Tensor]
 PILOT_UPDATES = 300
 PILOT_ROWS = 2048
 KEPT_BYTES = 2**26
@@ -50,15 +51,15 @@ class MemberPlan:
     resumed : dict of str to Tensor
         State dict of the same game from a checkpoint or a saved model; empty for a new one.
     pilot : callable, optional
-        From a game to the mean energy of training rows after a short training of it at the
-        member's settings. A resumed game needs none.
+        Trains a game for a short time at the member's settings, and returns what measures the
+        energies that it gives (see `train_pilot`). A resumed game needs none.
     """
 
     input_shape: tuple[int, ...]
     bounded: bool
     seed: int
     resumed: dict[str, Tensor]
-    pilot: Callable[[Objective], float] | None = None
+    pilot: Callable[[Objective], Callable[[Transform], float]] | None = None
 
 
 def train_members(
@@ -112,7 +113,7 @@ def train_members(
                     model.scaler.bounded,
                     own.seed,
                     {} if state is None else state.objective_tensors(),
-                    partial(pilot_energy, rows=rows, trainer=own),
+                    partial(train_pilot, rows=rows, trainer=own),
                 )
                 objective = make_objective(plan)
             runs.append(own.fit(objective, rows))
@@ -133,8 +134,10 @@ def train_members(
     return runs
 
 
-def pilot_energy(objective: Objective, *, rows: TrainingRows, trainer: Trainer) -> float:
-    """Train a game briefly at a constant rate, and measure what energy real rows reach.
+def train_pilot(
+    objective: Objective, *, rows: TrainingRows, trainer: Trainer
+) -> Callable[[Transform], float]:
+    """Train a game briefly at a constant rate, to measure what energies rows then have.
 
     Parameters
     ----------
@@ -147,8 +150,9 @@ def pilot_energy(objective: Objective, *, rows: TrainingRows, trainer: Trainer) 
 
     Returns
     -------
-    float
-        Mean energy of up to `PILOT_ROWS` training rows [scaled input unit ** 2], > 0.
+    callable
+        From a change of rows to the mean energy that up to `PILOT_ROWS` training rows have
+        after it [scaled input unit ** 2], > 0.
     """
     n = len(rows)
     steps = n // min(trainer.batch_size, n)
@@ -165,10 +169,14 @@ def pilot_energy(objective: Objective, *, rows: TrainingRows, trainer: Trainer) 
     )
     brief.fit(objective, rows)
     sample = torch.linspace(0, n - 1, min(n, PILOT_ROWS), device=trainer.device).long()
-    with torch.inference_mode():
-        energies = [objective.energy(rows.take(part)) for part in sample.split(256)]
-    # Rows that a pilot reconstructs perfectly would leave no margin at all.
-    return max(float(torch.cat(energies).mean()), 1e-6)
+
+    @torch.inference_mode()
+    def energy(change: Transform) -> float:
+        energies = [objective.energy(change(rows.take(part))) for part in sample.split(256)]
+        # Rows that a pilot reconstructs perfectly would leave no margin at all.
+        return max(float(torch.cat(energies).mean()), 1e-6)
+
+    return energy
 
 
 def separation(held_out: Tensor, seed: int) -> Callable[[Objective], float]:

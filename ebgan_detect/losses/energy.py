@@ -120,7 +120,7 @@ def discriminator_loss(
     energy_generated: Tensor,
     *,
     margin: float | Tensor,
-    hinge_weight: float = 1.0,
+    hinge_weight: float | Tensor = 1.0,
 ) -> Tensor:
     """Lower real energies and lift generated ones up to the margin.
 
@@ -137,7 +137,7 @@ def discriminator_loss(
     margin : float or Tensor of shape ()
         Energy from which on a generated sample is left alone, same unit, > 0.
         Not checked here: a tensor would have to leave the device.
-    hinge_weight : float
+    hinge_weight : float or Tensor of shape ()
         Share of real to generated rows in the mixture that the energy tells apart, > 0.
         Differs from the paper, whose weight is 1: in few dimensions the generator covers
         the data, and a full hinge lifts real energies too.

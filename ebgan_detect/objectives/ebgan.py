@@ -69,6 +69,7 @@ class EBGANObjective(AutoEncoderObjective):
         "margin",
     )
     margin: Tensor
+    hinge_weight: Tensor
 
     def __init__(
         self,
@@ -93,7 +94,7 @@ class EBGANObjective(AutoEncoderObjective):
         start = margin(0.0) if callable(margin) else margin
         self.register_buffer("margin", torch.tensor(float(start)))
         self.pull_away_weight = pull_away_weight
-        self.hinge_weight = hinge_weight
+        self.register_buffer("hinge_weight", torch.tensor(float(hinge_weight)))
         self.rate_factors = {"generator": generator_learning_rate}
         self.replay = ReplayBuffer(replay_size, input_shape) if replay_size else None
         self.negatives_ratio = negatives_ratio

@@ -1,0 +1,77 @@
+"""The weight of the hinge, and how the pilot settles it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ebgan_detect import Callback, EBGANDetector, load, save
+from ebgan_detect.detector import _turned
+
+
+def bars(n=400, side=16, seed=0):
+    """Upright bars of random place and height: turned by a quarter, they are of another kind."""
+    rng = np.random.default_rng(seed)
+    images = np.zeros((n, side, side), np.uint8)
+    for image, column, top in zip(
+        images, rng.integers(1, 14, n), rng.integers(0, 6, n), strict=True
+    ):
+        image[top:, column : column + 2] = 255
+    return images
+
+
+def crosses():
+    """Bars of both directions: turned by a quarter, they are what they were."""
+    upright = bars()
+    return np.concatenate([upright[::2], np.rot90(upright[1::2], 1, (1, 2))])
+
+
+BRIEF = {"max_epochs": 1, "hidden_sizes": (4,), "random_state": 0}
+
+
+def test_hinge_is_light_where_the_pilot_tells_turned_images():
+    assert EBGANDetector(**BRIEF).fit(bars()).hinge_weight_ == pytest.approx(0.1)
+    assert EBGANDetector(**BRIEF).fit(crosses()).hinge_weight_ == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "parameters", "expected"),
+    [
+        (bars(), {"hinge_weight": 0.7}, 0.7),
+        (bars(), {"margin": 0.1}, 1.0),  # which spares the pilot
+        (bars(), {"adversarial": False}, math.nan),
+        (bars(side=15), {}, 1.0),
+        (bars().reshape(400, -1)[:, ::4], {}, 0.1),
+    ],
+)
+def test_hinge_weight_follows_what_is_asked(images, parameters, expected):
+    found = EBGANDetector(**BRIEF | parameters).fit(images).hinge_weight_
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_chosen_hinge_weight_outlives_a_file_and_a_killed_training(tmp_path):
+    def fit(**parameters):
+        return EBGANDetector(**BRIEF | {"max_epochs": 4} | parameters).fit(bars())
+
+    class Break(Callback):
+        def on_epoch_end(self, run):
+            if run.epoch == 2:
+                raise LookupError
+
+    whole, settings = fit(), {"checkpoint": tmp_path / "state"}
+    with pytest.raises(LookupError):
+        fit(callbacks=[Break()], **settings)
+    resumed = fit(**settings)
+    assert resumed.hinge_weight_ == whole.hinge_weight_ == pytest.approx(0.1)
+    np.testing.assert_array_equal(resumed.energy(bars(9)), whole.energy(bars(9)))
+    save(resumed, tmp_path / "model")
+    assert load(tmp_path / "model").hinge_weight_ == whole.hinge_weight_
+
+
+def test_images_of_any_shape_are_turned_in_their_middle():
+    images = torch.arange(2 * 3 * 5, dtype=torch.float32).reshape(2, 1, 3, 5)
+    turned = _turned(images)
+    assert torch.equal(turned[..., 1:4], images[..., 1:4].rot90(1, (-2, -1)))
+    assert torch.equal(turned[..., [0, 4]], images[..., [0, 4]])
+    assert torch.equal(images.flatten(), torch.arange(30.0))
