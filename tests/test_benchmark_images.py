@@ -369,7 +369,9 @@ def test_a_variant_changes_what_it_says(name, plain):
     for key, value in variant.settings.items():
         assert detector.settings_[key] == value != plain.settings_[key]
     for key, value in variant.parameters.items():
-        assert value != plain.settings_.get(key, getattr(plain, key))
+        assert value != getattr(plain, key)
+        if name != "hinge-1":  # it takes away the pilot's choice, which the given margin spares
+            assert value != plain.settings_.get(key)
 
 
 def test_a_variant_of_an_unknown_setting_is_refused():
@@ -585,7 +587,7 @@ def test_the_ablation_table_is_renewed_in_its_place(made_up, tmp_path):
     for _ in range(2):
         assert main([*line, "--ablation", str(page)]) == 0
         text = page.read_text()
-        assert table_row(text, "Ablation", "no replay")[3] == "0.250 [-0.250]"
+        assert table_row(text, "Ablation", "no replay")[1] == "0.250 [-0.250]"
         assert text.endswith("<!-- end -->\n\nTail.\n")
         assert "old" not in text
         assert text.count("| no replay") == 1

@@ -173,21 +173,25 @@ def folder(records: Records) -> str:
 
 def ablation(results: Path, seeds: Sequence[int]) -> str:
     """What each ingredient does on the development cases: values, and the change from EBGAN."""
-    digits = Records.read(results, "heldout_digit_development").only(set="mnist")
-    classes = Records.read(results, "one_class_development").only(set="fashion-mnist")
-    names = [*METHODS, *ABLATIONS]
-    columns = [
-        *(
-            (f"digit {digit}, {metric.upper()}", digits.only(digit=digit), metric)
-            for digit in sorted(DEVELOPMENT["mnist"])
-            for metric in ("auprc", "auroc")
-        ),
-        *(
-            (f"Fashion-MNIST {label}, AUROC", classes.only(**{"class": label}), "auroc")
-            for label in sorted(DEVELOPMENT["fashion-mnist"])
-        ),
+    parts = [
+        (f"digit {{case}} held out, {metric.upper()}", "heldout_digit", "mnist", "digit", metric)
+        for metric in ("auprc", "auroc")
     ]
-    rows = []
+    parts += [
+        (f"{name}, one class, {{case}}, AUROC", "one_class", name, "class", "auroc")
+        for name in ("mnist", "fashion-mnist")
+    ]
+    names = [*METHODS, *ABLATIONS]
+    read = {
+        part: Records.read(results, f"{part[1]}_development").only(set=part[2]) for part in parts
+    }
+    columns = [
+        (part[0].format(case=case), read[part].only(**{part[3]: case}), part[4])
+        for part in parts
+        for case in sorted(DEVELOPMENT[part[2]])
+    ]
+    columns = [column for column in columns if column[1].done]
+    rows, waiting = [], []
     for name in names:
         cells = []
         for _, some, metric in columns:
@@ -197,24 +201,20 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
             cells.append(cell(values) + told)
         if any(text != "-" for text in cells):
             rows.append([TITLES[name], *cells])
+        else:
+            waiting.append(name)
     if not rows:
         return "No development case has been run with the present defaults yet."
-    missing = [
-        *digits.missing(names, "digit", sorted(DEVELOPMENT["mnist"]), seeds),
-        *(
-            f"Fashion-MNIST, {line}"
-            for line in classes.missing(names, "class", sorted(DEVELOPMENT["fashion-mnist"]), seeds)
-        ),
-    ]
+    counts = {len(some.by_seed(name, metric)) for name in names for _, some, metric in columns}
     return "\n\n".join(
         [
             "Rows 0…49,999 of the training files train, rows 50,000…59,999 are scored; in square "
             "brackets the mean change from EBGAN on the same seeds. Settings may be chosen by "
             "these figures; none is a result.",
             markdown(["variant", *(title for title, _, _ in columns)], rows),
-            _list("Still missing:", missing),
-            *_notes(digits),
-            *_notes(classes),
+            f"At most {max(counts)} of {len(seeds)} seeds. "
+            f"Not run: {', '.join(waiting) or 'none'}.",
+            *dict.fromkeys(note for some in read.values() for note in _notes(some)),
         ]
     )
 
