@@ -83,11 +83,16 @@ def detector_method(
         with warnings.catch_warnings(), _timed() as seconds:
             warnings.simplefilter("ignore", TrainingHealthWarning)  # the record holds the verdict
             detector.fit(images[:most_rows])
+        settings = {k: v for k, v in detector.settings_.items() if not callable(v)}
+        if detector.adversarial:
+            # What the rule has led to stands for the rule.
+            settings["hinge_weight"] = round(detector.hinge_weight_, 6)
+            settings.pop("turned_ratio", None)
         told = {
             **seconds,
             "n_train": len(images[:most_rows]),
             "health": detector.health_,
-            "settings": {k: v for k, v in detector.settings_.items() if not callable(v)},
+            "settings": settings,
             "last_epoch": {name: values[-1] for name, values in detector.history_.items()},
         }
         return Fitted(detector.score_samples, told, detector.offset_)
