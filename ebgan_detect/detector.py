@@ -33,7 +33,7 @@ from ebgan_detect.objectives import AutoEncoderObjective, EBGANObjective, Object
 from ebgan_detect.parameters import Rule, auto_or, flag, integer, none_or, one_of, real
 from ebgan_detect.training import Callback
 
-__all__ = ["EBGANDetector"]
+__all__ = ["EBGANDetector", "turned"]
 
 Margin = str | float | tuple[float, float] | Callable[[float], float]
 
@@ -414,7 +414,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         energy = plan.pilot(pilot)
         usual = energy(torch.Tensor.float)
         chosen = self.hinge_weight == "auto" and "turned_ratio" in settings
-        if chosen and energy(_turned) >= settings["turned_ratio"] * usual:
+        if chosen and energy(turned) >= settings["turned_ratio"] * usual:
             weight = LIGHT_HINGE
         return float(settings["margin_multiple"] * usual), weight
 
@@ -430,15 +430,26 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         return build_networks(factory, plan.input_shape, latent_dim=latent_dim, seed=plan.seed)
 
 
-def _turned(images: Tensor) -> Tensor:
-    """Images whose largest square in the middle is turned by a quarter."""
+def turned(images: Tensor) -> Tensor:
+    """Turn images by a quarter: an autoencoder that is not blind gives them more energy.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, h, w)
+        Images.
+
+    Returns
+    -------
+    Tensor of shape (n, c, h, w)
+        Copies whose largest square in the middle is turned.
+    """
     height, width = images.shape[-2:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    turned = images.clone()
-    square = turned[..., top : top + side, left : left + side]
+    result = images.clone()
+    square = result[..., top : top + side, left : left + side]
     square.copy_(square.rot90(1, (-2, -1)).clone())
-    return turned
+    return result
 
 
 def _between(start: float, stop: float, progress: float) -> float:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ebgan_detect import Callback, EBGANDetector, load, save
-from ebgan_detect.detector import _turned
+from ebgan_detect.detector import turned
 
 
 def bars(n=400, side=16, seed=0):
@@ -71,7 +71,7 @@ def test_chosen_hinge_weight_outlives_a_file_and_a_killed_training(tmp_path):
 
 def test_images_of_any_shape_are_turned_in_their_middle():
     images = torch.arange(2 * 3 * 5, dtype=torch.float32).reshape(2, 1, 3, 5)
-    turned = _turned(images)
-    assert torch.equal(turned[..., 1:4], images[..., 1:4].rot90(1, (-2, -1)))
-    assert torch.equal(turned[..., [0, 4]], images[..., [0, 4]])
+    result = turned(images)
+    assert torch.equal(result[..., 1:4], images[..., 1:4].rot90(1, (-2, -1)))
+    assert torch.equal(result[..., [0, 4]], images[..., [0, 4]])
     assert torch.equal(images.flatten(), torch.arange(30.0))
