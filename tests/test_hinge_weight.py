@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.images.turned import ratio
 from ebgan_detect import Callback, EBGANDetector, load, save
 from ebgan_detect.detector import turned
 
@@ -33,6 +34,11 @@ BRIEF = {"max_epochs": 1, "hidden_sizes": (4,), "random_state": 0}
 def test_hinge_is_light_where_the_pilot_tells_turned_images():
     assert EBGANDetector(**BRIEF).fit(bars()).hinge_weight_ == pytest.approx(0.1)
     assert EBGANDetector(**BRIEF).fit(crosses()).hinge_weight_ == 1
+
+
+def test_the_benchmark_measures_what_the_rule_goes_by():
+    rule = 2.5
+    assert ratio(bars(), 0) >= rule > ratio(crosses(), 0)
 
 
 @pytest.mark.parametrize(
