@@ -22,10 +22,9 @@ def bars(n=400, side=16, seed=0):
     return images
 
 
-def crosses():
-    """Bars of both directions: turned by a quarter, they are what they were."""
-    upright = bars()
-    return np.concatenate([upright[::2], np.rot90(upright[1::2], 1, (1, 2))])
+def bars_every_way():
+    """Bars from all four sides: turned by a quarter, they are what they were."""
+    return np.concatenate([np.rot90(bars()[k::4], k, (1, 2)) for k in range(4)])
 
 
 BRIEF = {"max_epochs": 1, "hidden_sizes": (4,), "random_state": 0}
@@ -33,12 +32,11 @@ BRIEF = {"max_epochs": 1, "hidden_sizes": (4,), "random_state": 0}
 
 def test_hinge_is_light_where_the_pilot_tells_turned_images():
     assert EBGANDetector(**BRIEF).fit(bars()).hinge_weight_ == pytest.approx(0.1)
-    assert EBGANDetector(**BRIEF).fit(crosses()).hinge_weight_ == 1
+    assert EBGANDetector(**BRIEF).fit(bars_every_way()).hinge_weight_ == 1
 
 
 def test_the_benchmark_measures_what_the_rule_goes_by():
-    rule = 2.5
-    assert ratio(bars(), 0) >= rule > ratio(crosses(), 0)
+    assert ratio(bars(), 0) > 10 * ratio(bars_every_way(), 0) > 0
 
 
 @pytest.mark.parametrize(
