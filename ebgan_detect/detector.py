@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from ebgan_detect.base import (
     ArchitectureMixin,
@@ -20,6 +19,7 @@ from ebgan_detect.base import (
     GenerationMixin,
     MemberPlan,
     ReconstructionMixin,
+    turned,
 )
 from ebgan_detect.errors import InvalidParameterError
 from ebgan_detect.networks import (
@@ -33,7 +33,7 @@ from ebgan_detect.objectives import AutoEncoderObjective, EBGANObjective, Object
 from ebgan_detect.parameters import Rule, auto_or, flag, integer, none_or, one_of, real
 from ebgan_detect.training import Callback
 
-__all__ = ["EBGANDetector", "turned"]
+__all__ = ["EBGANDetector"]
 
 Margin = str | float | tuple[float, float] | Callable[[float], float]
 
@@ -328,7 +328,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         if self.preset == "paper":
             return common | self._paper_settings(conv=common["architecture"] == "conv")
         if is_image:
-            # Found on pictures of 28 pixels a side; in tiny ones a turn says little.
+            # Found on pictures of 28 pixels a side; in tiny ones a turn says little (RESULTS.md).
             large = min(self.input_shape_[-2:]) >= 16
             return (
                 common
@@ -407,12 +407,13 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         if "margin" in settings:
             return float(settings["margin"]), weight
         if "margin" in plan.resumed:
-            return float(plan.resumed["margin"]), float(plan.resumed["hinge_weight"])
+            # A file from before there was a choice lacks it; reading its weights says so.
+            return float(plan.resumed["margin"]), float(plan.resumed.get("hinge_weight", weight))
         if plan.pilot is None:
             raise InvalidParameterError("margin='auto' needs training rows for its pilot, got none")
         pilot = AutoEncoderObjective(copy.deepcopy(networks), noise=settings["noise"])
         energy = plan.pilot(pilot)
-        usual = energy(torch.Tensor.float)
+        usual = energy()
         chosen = self.hinge_weight == "auto" and "turned_ratio" in settings
         if chosen and energy(turned) >= settings["turned_ratio"] * usual:
             weight = LIGHT_HINGE
@@ -428,28 +429,6 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             latent_dim=latent_dim,
         )
         return build_networks(factory, plan.input_shape, latent_dim=latent_dim, seed=plan.seed)
-
-
-def turned(images: Tensor) -> Tensor:
-    """Turn images by a quarter: an autoencoder that is not blind gives them more energy.
-
-    Parameters
-    ----------
-    images : Tensor of shape (n, c, h, w)
-        Images.
-
-    Returns
-    -------
-    Tensor of shape (n, c, h, w)
-        Copies whose largest square in the middle is turned.
-    """
-    height, width = images.shape[-2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    result = images.clone()
-    square = result[..., top : top + side, left : left + side]
-    square.copy_(square.rot90(1, (-2, -1)).clone())
-    return result
 
 
 def _between(start: float, stop: float, progress: float) -> float:

@@ -187,6 +187,14 @@ def test_checkpoint_of_other_settings_is_refused(written, settings, words):
     assert written.read_bytes() == before
 
 
+def test_checkpoint_of_other_networks_is_refused(written):
+    game = make_game()
+    del game.hinge_weight  # as in a version that had none
+    game.register_buffer("weight_of_later", torch.zeros(()))
+    with pytest.raises(ModelFileError, match=r"state does not fit its networks: [^$]*folder"):
+        trainer(checkpoint=Checkpoint(written, SETTINGS)).fit(game, random_rows())
+
+
 def test_checkpoint_of_a_newer_format_is_refused(written):
     tensors, header = read_sealed(written)
     write_sealed(written, tensors, {**header, "format": 2})

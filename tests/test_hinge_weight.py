@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from benchmarks.images.turned import ratio
-from ebgan_detect import Callback, EBGANDetector, load, save
-from ebgan_detect.detector import turned
+from ebgan_detect import Callback, EBGANDetector, ModelFileError, load, save
+from ebgan_detect.base import turned
 
 
 def bars(n=400, side=16, seed=0):
@@ -79,3 +79,12 @@ def test_images_of_any_shape_are_turned_in_their_middle():
     assert torch.equal(result[..., 1:4], images[..., 1:4].rot90(1, (-2, -1)))
     assert torch.equal(result[..., [0, 4]], images[..., [0, 4]])
     assert torch.equal(images.flatten(), torch.arange(30.0))
+
+
+def test_file_from_before_there_was_a_choice_is_refused(tmp_path):
+    detector = EBGANDetector(**BRIEF).fit(bars())
+    for game in detector.model_.members:
+        del game.hinge_weight
+    save(detector, tmp_path / "model")
+    with pytest.raises(ModelFileError, match=r"hinge_weight[^$]*fit again"):
+        load(tmp_path / "model")

@@ -1,4 +1,4 @@
-"""How much energy the pilot gives turned images, on the development sets: what the rule goes by.
+"""How much energy the pilot gives turned images: what the rule for the hinge goes by.
 
     python -m benchmarks.images.turned
 
@@ -8,18 +8,17 @@ energy of training images after the pilot's updates, for sets of many kinds and 
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 from typing import NoReturn
 
-import torch
 from sklearn.datasets import load_digits
 
 from benchmarks.common import RESULTS, device_name, markdown
 from benchmarks.images.datasets import Array, development_part, load
 from ebgan_detect import EBGANDetector
-from ebgan_detect.base import MemberPlan
-from ebgan_detect.detector import turned
+from ebgan_detect.base import MemberPlan, turned
 from ebgan_detect.files import write_atomically
 from ebgan_detect.networks import Networks
 from ebgan_detect.objectives import AutoEncoderObjective
@@ -34,7 +33,7 @@ class PilotOnly(EBGANDetector):
 
     def _terms(self, plan: MemberPlan, networks: Networks) -> NoReturn:
         energy = plan.pilot(AutoEncoderObjective(copy.deepcopy(networks)))
-        raise _Measured(energy(turned) / energy(torch.Tensor.float))
+        raise _Measured(energy(turned) / energy())
 
 
 def ratio(images: Array, seed: int) -> float:
@@ -47,7 +46,7 @@ def ratio(images: Array, seed: int) -> float:
 
 
 def sets() -> dict[str, Array]:
-    """Normal rows of the development cases, and two whole sets."""
+    """Normal rows of the development cases, the two whole sets, and a set of tiny pictures."""
     found = {}
     for name, classes in (("mnist", (1, 9)), ("fashion-mnist", range(5))):
         part = development_part(load(name))
@@ -61,6 +60,7 @@ def sets() -> dict[str, Array]:
 
 def main() -> None:
     """Measure every set with two seeds."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     found = {name: [ratio(images, seed) for seed in (0, 1)] for name, images in sets().items()}
     print(markdown(["images", "seed 0", "seed 1"], [[name, *both] for name, both in found.items()]))
     told = {"ratios": found, "device": device_name()}

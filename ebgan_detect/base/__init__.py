@@ -2,7 +2,7 @@
 
 from ebgan_detect.base.architecture import ArchitectureMixin
 from ebgan_detect.base.contract import BaseDetector
-from ebgan_detect.base.fitting import CalibrationRows, MemberPlan
+from ebgan_detect.base.fitting import CalibrationRows, MemberPlan, turned
 from ebgan_detect.base.generation import GenerationMixin
 from ebgan_detect.base.reconstruction import ReconstructionMixin
 from ebgan_detect.base.scoring import rows_of_shape
@@ -15,4 +15,5 @@ __all__ = [
     "MemberPlan",
     "ReconstructionMixin",
     "rows_of_shape",
+    "turned",
 ]

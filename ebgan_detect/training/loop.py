@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ebgan_detect.errors import EBGANWarning, TrainingDivergedError
+from ebgan_detect.errors import EBGANWarning, ModelFileError, TrainingDivergedError
 from ebgan_detect.objectives import Objective
 from ebgan_detect.training.callbacks import Callback
 from ebgan_detect.training.checkpoint import Checkpoint, TrainingState, below, gather, restore
@@ -276,9 +276,17 @@ class _Loop:
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one."""
-        state = self.trainer.checkpoint.read() if self.trainer.checkpoint else None
-        if state is not None:
+        checkpoint = self.trainer.checkpoint
+        state = checkpoint.read() if checkpoint is not None else None
+        if checkpoint is None or state is None:
+            return
+        try:
             self.put_back(state)
+        except RuntimeError as error:
+            raise ModelFileError(
+                f"checkpoint {checkpoint.path.name} does not fit its networks: {error}; go on with "
+                "the version that wrote it, or name another folder"
+            ) from error
 
     def keep(self) -> None:
         """Leave the state to keep in the objective."""
