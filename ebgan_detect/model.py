@@ -17,12 +17,8 @@ from ebgan_detect.scaling import Scaler
 
 __all__ = ["EnergyModel"]
 
-TABLE_ELEMENTS, IMAGE_ELEMENTS = 2**16, 2**18
-"""Input values scored at a time on a CPU; activations take some tens of bytes for each.
-
-Those of a table's chunk stay in a core's cache and on the heap: larger blocks would go back to the
-system after every chunk, and come again page by page.
-"""
+ELEMENTS_IN_CHUNK = 2**18
+"""Input values scored at a time on a CPU; activations take some tens of bytes for each."""
 IMAGES_IN_CHUNK = 64
 ROWS_IN_BLOCK = 32
 """Matrix kernels round a row alike in every batch that is a multiple of this."""
@@ -203,9 +199,9 @@ class EnergyModel(nn.Module):
         size = math.prod(self.input_shape)
         if len(self.input_shape) > 1:
             more = 16 if device.type == "cuda" else 1
-            return max(1, min(more * IMAGE_ELEMENTS // size, more * IMAGES_IN_CHUNK))
+            return max(1, min(more * ELEMENTS_IN_CHUNK // size, more * IMAGES_IN_CHUNK))
         more = 64 if device.type == "cuda" else 1
-        return max(1, more * TABLE_ELEMENTS // size // ROWS_IN_BLOCK) * ROWS_IN_BLOCK
+        return max(1, more * ELEMENTS_IN_CHUNK // size // ROWS_IN_BLOCK) * ROWS_IN_BLOCK
 
     @torch.inference_mode()
     def stream(

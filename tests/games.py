@@ -17,8 +17,6 @@ CPU = torch.device("cpu")
 class Counting(Objective):
     """Its weight counts updates."""
 
-    metric_names = ("loss", "value")
-
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
@@ -36,7 +34,7 @@ class Counting(Objective):
         with torch.no_grad():
             self.weight += 1
         value = self.weight.detach()[0].float()
-        return torch.stack([1 / value, value])
+        return {"loss": 1 / value, "value": value}
 
     def energy(self, x):
         return x.double().mean(dim=1)
@@ -44,8 +42,6 @@ class Counting(Objective):
 
 class Mean(Objective):
     """Finds the mean of the rows by gradient descent: a loss of this test's own."""
-
-    metric_names = ("loss_of_my_own",)
 
     def __init__(self):
         super().__init__()
@@ -62,7 +58,7 @@ class Mean(Objective):
         self.optimizers["main"].zero_grad()
         loss.backward()
         self.optimizers["main"].step()
-        return loss.detach()[None]
+        return {"loss_of_my_own": loss.detach()}
 
     def energy(self, x):
         return (x - self.center).square().sum(dim=1).double()
@@ -110,6 +106,12 @@ def make_game(kind="ebgan"):
         noise=0.1,
         n_snapshots=3,
     )
+
+
+def metrics(measured):
+    """Means of what an update returned, as they stand in the history."""
+    assert not any(value.requires_grad for value in measured.values())
+    return {name: value.double().mean().item() for name, value in measured.items()}
 
 
 def state(game):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ebgan_detect import Callback, EBGANDetector, InputRangeWarning, InvalidInputError, save
 from ebgan_detect.datafiles import ReadOptions, read_rows, stream_rows
-from ebgan_detect.model import IMAGE_ELEMENTS, IMAGES_IN_CHUNK
+from ebgan_detect.model import ELEMENTS_IN_CHUNK, IMAGES_IN_CHUNK
 from ebgan_detect.training import rows as training_rows
 
 # The paper's levels, an eighth or less of its widths. A given margin spares the pilot.
@@ -104,7 +104,7 @@ def test_scoring_takes_few_large_images_at_a_time(side):
     images = smooth_images(30, side)
     detector = EBGANDetector(**SMALL, hidden_sizes=(4, 4)).fit(images[:8])
     chunk = detector.model_.chunk_rows(torch.device("cpu"))
-    assert chunk == min(max(1, IMAGE_ELEMENTS // (3 * side**2)), IMAGES_IN_CHUNK)
+    assert chunk == min(max(1, ELEMENTS_IN_CHUNK // (3 * side**2)), IMAGES_IN_CHUNK)
     seen = []
     detector.model_.members[0].encoder.register_forward_pre_hook(
         lambda _, inputs: seen.append(len(inputs[0]))

@@ -360,10 +360,10 @@ class Breaking(Counting):
         self.at, self.value = at, value
 
     def update(self, real, rng):
-        metrics = super().update(real, rng)
+        measured = super().update(real, rng)
         if self.weight.item() >= self.at:
-            metrics[0] = self.value
-        return metrics
+            measured["loss"] = torch.tensor(self.value)
+        return measured
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -372,6 +372,17 @@ def test_divergence_names_epoch_step_and_rate(value):
         trainer(batch_size=2, learning_rate=0.02).fit(Breaking(8, value), numbered_rows(10))
     message = str(caught.value)
     assert message == (f"loss became {value} at epoch 2, step 3; lower learning_rate (now 0.02)")
+
+
+@pytest.mark.parametrize("n_updates", [255, 256, 257, 600])
+def test_metrics_of_long_epochs_count_every_update_once(n_updates):
+    run = trainer(max_epochs=1, batch_size=1).fit(Counting(), numbered_rows(n_updates))
+    assert run.history["value"] == [(n_updates + 1) / 2]
+
+
+def test_divergence_is_found_far_into_an_epoch():
+    with pytest.raises(TrainingDivergedError, match="epoch 1, step 300;"):
+        trainer(batch_size=1).fit(Breaking(300, math.nan), numbered_rows(600))
 
 
 def test_divergence_of_a_real_game_is_noticed():

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -70,8 +70,6 @@ class Classification(Objective):
     Rows are such pairs, the class behind the pixels.
     """
 
-    metric_names: ClassVar[tuple[str, ...]] = ("loss",)
-
     def __init__(self, n_features: int) -> None:
         super().__init__()
         side = math.isqrt(n_features)
@@ -95,13 +93,13 @@ class Classification(Objective):
         self.optimizers = {"classifier": make_adam([self], learning_rate, (0.9, 0.999))}
 
     @override
-    def update(self, real: Tensor, rng: torch.Generator) -> Tensor:
+    def update(self, real: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         optimizer = self.optimizers["classifier"]
         optimizer.zero_grad()
         loss = self.energy(real).mean()
         loss.backward()
         optimizer.step()
-        return loss.detach().reshape(1)
+        return {"loss": loss.detach()}
 
     @override
     def energy(self, x: Tensor) -> Tensor:

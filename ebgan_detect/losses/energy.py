@@ -6,6 +6,8 @@ meaning whatever the size of the input.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
@@ -203,19 +205,42 @@ def pulling_away(code: Tensor) -> Tensor:
         raise InvalidInputError(
             f"code must have shape (n, ...) with n >= 1, got {tuple(code.shape)}"
         )
-    n = code.shape[0]
-    if n == 1:
+    if len(code) == 1:
         return code.sum() * 0
-    flat = code.flatten(1)
-    # Scaling by the largest entry first keeps the squares of tiny or huge codes in range.
-    peak = flat.detach().abs().amax(dim=1, keepdim=True)
-    flat = flat / peak.clamp_min(torch.finfo(flat.dtype).tiny)
-    unit = flat / torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp_min(1)
-    # Products of rows and products of features have the same sum of squares; take the fewer.
-    products = unit.T @ unit if unit.shape[1] < n else unit @ unit.T
-    with_itself = (peak > 0).sum()
-    off_diagonal: Tensor = (products * products).sum() - with_itself
-    return off_diagonal.clamp_min(0) / (n * (n - 1))
+    pull_away: Tensor = _PullingAway.apply(code.flatten(1))  # type: ignore[no-untyped-call]
+    return pull_away
+
+
+class _PullingAway(torch.autograd.Function):
+    """The term for codes of shape (n, k), and its gradient in closed form.
+
+    With ``u_i = s_i / |s_i|``: ``d PT / d s_i = 4 / (N (N - 1)) * (v_i - (u_i . v_i) u_i) / |s_i|``
+    where ``v_i = sum_j (u_i . u_j) u_j``. Left to autograd, this small term took a sixth of the
+    time of a fully connected game's update.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, code: Tensor) -> Tensor:
+        n, k = code.shape
+        # Scaling by the largest entry first keeps the squares of tiny or huge codes in range.
+        peak = code.abs().amax(dim=1, keepdim=True)
+        with_itself = peak.count_nonzero()
+        unit = code / peak.clamp_min_(torch.finfo(code.dtype).tiny)
+        norm = torch.linalg.vector_norm(unit, dim=1, keepdim=True).clamp_min_(1)
+        unit.div_(norm)
+        # Products of rows and products of features have the same sum of squares; take the fewer.
+        products = unit.T @ unit if k < n else unit @ unit.T
+        ctx.save_for_backward(unit, products, norm.mul_(peak))
+        off_diagonal: Tensor = (products * products).sum() - with_itself
+        return off_diagonal.clamp_min_(0).div_(n * (n - 1))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        unit, products, length = ctx.saved_tensors
+        n, k = unit.shape
+        towards: Tensor = unit @ products if k < n else products @ unit
+        across = towards.sub_(unit * (unit * towards).sum(dim=1, keepdim=True))
+        return across.mul_(gradients[0] * (4 / (n * (n - 1)))).div_(length)
 
 
 def generator_loss(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,6 @@ class AutoEncoderObjective(Objective):
     ----------
     .. [1] Huang et al., "Snapshot Ensembles: Train 1, Get M for Free", ICLR 2017.
     """
-
-    metric_names: ClassVar[tuple[str, ...]] = ("loss_discriminator", "energy_real")
 
     def __init__(
         self,
@@ -95,11 +93,10 @@ class AutoEncoderObjective(Objective):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     @override
-    def update(self, real: Tensor, rng: torch.Generator) -> Tensor:
+    def update(self, real: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         loss = reconstruction_energy(real, self.reconstruct(self.corrupt(real, rng))).mean()
         self.descend("discriminator", loss)
-        metric = loss.detach()
-        return torch.stack([metric, metric])
+        return {"loss_discriminator": loss.detach(), "energy_real": loss.detach()}
 
     def corrupt(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Add denoising noise to scaled rows.

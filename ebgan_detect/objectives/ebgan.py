@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -59,15 +58,6 @@ class EBGANObjective(AutoEncoderObjective):
     .. [1] Zhao, Mathieu, LeCun, "Energy-based Generative Adversarial Network", ICLR 2017.
     """
 
-    metric_names: ClassVar[tuple[str, ...]] = (
-        "loss_discriminator",
-        "loss_generator",
-        "energy_real",
-        "energy_generated",
-        "pull_away",
-        "hinge_active",
-        "margin",
-    )
     margin: Tensor
     hinge_weight: Tensor
 
@@ -111,12 +101,11 @@ class EBGANObjective(AutoEncoderObjective):
             self.margin.fill_(self.margin_schedule(progress))
 
     @override
-    def update(self, real: Tensor, rng: torch.Generator) -> Tensor:
+    def update(self, real: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         latents = self.draw_latents(max(len(real), 2), rng, real.device)
         generated = self.generator(latents).float()
-        metrics = self._update_discriminator(real, generated.detach(), rng)
-        metrics |= self._update_generator(generated)
-        return torch.stack([metrics[name] for name in self.metric_names])
+        measured = self._update_discriminator(real, generated.detach(), rng)
+        return measured | self._update_generator(generated)
 
     def _update_discriminator(
         self, real: Tensor, generated: Tensor, rng: torch.Generator
@@ -131,14 +120,14 @@ class EBGANObjective(AutoEncoderObjective):
             energy_real, energy_negative, margin=self.margin, hinge_weight=self.hinge_weight
         )
         self.descend("discriminator", loss)
-        with torch.no_grad():
-            return {
-                "loss_discriminator": loss.detach(),
-                "energy_real": energy_real.mean(),
-                "energy_generated": energy_negative[:n_new].mean(),
-                "hinge_active": (energy_negative < self.margin).float().mean(),
-                "margin": self.margin,
-            }
+        energy_negative = energy_negative.detach()
+        return {
+            "loss_discriminator": loss.detach(),
+            "energy_real": energy_real.detach(),
+            "energy_generated": energy_negative[:n_new],
+            "hinge_active": energy_negative < self.margin,
+            "margin": self.margin.clone(),
+        }
 
     def _update_generator(self, generated: Tensor) -> dict[str, Tensor]:
         """Lower the energy of generated rows and pull their codes apart."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -46,13 +45,6 @@ class GANObjective(Objective):
        Convolutional Generative Adversarial Networks", ICLR 2016.
     """
 
-    metric_names: ClassVar[tuple[str, ...]] = (
-        "loss_discriminator",
-        "loss_generator",
-        "probability_real",
-        "probability_generated",
-    )
-
     def __init__(
         self,
         discriminator: nn.Module,
@@ -79,13 +71,12 @@ class GANObjective(Objective):
         }
 
     @override
-    def update(self, real: Tensor, rng: torch.Generator) -> Tensor:
+    def update(self, real: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         # Batch normalisation needs two rows.
         latents = self.draw_latents(max(len(real), 2), rng, real.device)
         generated = self.generate(latents)
-        metrics = self._update_discriminator(real, generated.detach())
-        metrics |= self._update_generator(generated)
-        return torch.stack([metrics[name] for name in self.metric_names])
+        measured = self._update_discriminator(real, generated.detach())
+        return measured | self._update_generator(generated)
 
     def _update_discriminator(self, real: Tensor, generated: Tensor) -> dict[str, Tensor]:
         """Tell real rows from generated ones, each in a batch of their own as in the paper."""
@@ -94,8 +85,8 @@ class GANObjective(Objective):
         self.descend("discriminator", loss)
         return {
             "loss_discriminator": loss.detach(),
-            "probability_real": logit_real.detach().sigmoid().mean(),
-            "probability_generated": logit_generated.detach().sigmoid().mean(),
+            "probability_real": logit_real.detach().sigmoid(),
+            "probability_generated": logit_generated.detach().sigmoid(),
         }
 
     def _update_generator(self, generated: Tensor) -> dict[str, Tensor]:

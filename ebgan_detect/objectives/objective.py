@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Variable
 from torch.optim import Adam, Optimizer
 from typing_extensions import override
 
@@ -24,8 +25,6 @@ class Objective(nn.Module, ABC):
     whole step can be captured as a graph.
     """
 
-    metric_names: ClassVar[tuple[str, ...]]
-    """Names of what `update` returns, in order; the names of losses start with ``loss``."""
     latent_dim: int = 0
     """Number of features in the generator's input; 0 for a game without generator."""
 
@@ -61,7 +60,7 @@ class Objective(nn.Module, ABC):
         """
 
     @abstractmethod
-    def update(self, real: Tensor, rng: torch.Generator) -> Tensor:
+    def update(self, real: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         """Make one step of every player.
 
         Parameters
@@ -73,8 +72,10 @@ class Objective(nn.Module, ABC):
 
         Returns
         -------
-        Tensor of shape (len(metric_names),)
-            Metrics of this step, without gradient, on the device.
+        dict of str to Tensor of shape () or (n,)
+            What was measured, on the device and without gradient: a metric of the history is
+            the mean over rows and updates. Later updates leave these tensors as they are. The
+            names of losses start with ``loss``.
         """
 
     @abstractmethod
@@ -150,7 +151,17 @@ class Objective(nn.Module, ABC):
         """
         optimizer = self.optimizers[player]
         weights = optimizer.param_groups[0]["params"]
-        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        # What `torch.autograd.grad` ends in, without the checks of its arguments: for small
+        # networks these take one fifteenth of an update.
+        gradients = Variable._execution_engine.run_backward(
+            (loss,),
+            (torch.ones_like(loss),),
+            False,  # keep the graph
+            False,  # create one of the gradients
+            tuple(weights),
+            allow_unreachable=True,
+            accumulate_grad=False,
+        )
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient
         optimizer.step()

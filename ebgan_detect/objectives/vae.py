@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -80,7 +79,6 @@ class VAEObjective(Objective):
     .. [4] Bowman et al., "Generating Sentences from a Continuous Space", CoNLL 2016.
     """
 
-    metric_names: ClassVar[tuple[str, ...]] = ("loss", "negative_log_likelihood", "divergence")
     variance: Tensor
     updates: Tensor
     warmth: Tensor
@@ -120,7 +118,7 @@ class VAEObjective(Objective):
         self.warmth.clamp_(min=min(1.0, progress / WARM_UP))
 
     @override
-    def update(self, real: Tensor, rng: torch.Generator) -> Tensor:
+    def update(self, real: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         mean, log_variance = self.encode(real)
         noise = torch.randn(mean.shape, generator=rng, device=real.device)
         decoded = self.decode(mean + (log_variance / 2).exp() * noise)
@@ -130,7 +128,11 @@ class VAEObjective(Objective):
         divergence = gaussian_divergence(mean, log_variance).mean()
         loss = nll + self.warmth * self.kl_weight / real[0].numel() * divergence
         self.descend("autoencoder", loss)
-        return torch.stack([loss.detach(), nll.detach(), divergence.detach()])
+        return {
+            "loss": loss.detach(),
+            "negative_log_likelihood": nll.detach(),
+            "divergence": divergence.detach(),
+        }
 
     def _estimate_variance(self, error: Tensor) -> None:
         """Follow the mean squared error; the first updates count alike."""

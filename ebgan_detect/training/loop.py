@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -17,6 +18,7 @@ from ebgan_detect.errors import EBGANWarning, ModelFileError, TrainingDivergedEr
 from ebgan_detect.objectives import Objective
 from ebgan_detect.training.callbacks import Callback
 from ebgan_detect.training.checkpoint import Checkpoint, TrainingState, below, gather, restore
+from ebgan_detect.training.metrics import EpochLog
 from ebgan_detect.training.placement import autocast, place, sparing_threads
 from ebgan_detect.training.rows import TrainingRows
 from ebgan_detect.training.run import TrainingRun
@@ -203,7 +205,8 @@ class _Loop:
         steps = run.steps_per_epoch
         order = torch.randperm(len(self.rows), generator=self.generators["shuffle"])
         order = order.to(self.trainer.device)
-        log = torch.empty(steps, len(objective.metric_names), device=self.trainer.device)
+        log = EpochLog()
+        mixed = autocast(self.trainer.device, self.trainer.precision)
         factor = 1.0
         for step in range(steps):
             progress = (run.epoch * steps + step) / (run.max_epochs * steps)
@@ -211,31 +214,30 @@ class _Loop:
             self.set_rates(factor)
             objective.begin_step(progress)
             batch = self.rows.take(order[step * batch_size : (step + 1) * batch_size])
-            with autocast(self.trainer.device, self.trainer.precision):
-                log[step] = objective.update(batch, self.generators["noise"])
+            with mixed:
+                log.add(objective.update(batch, self.generators["noise"]))
             if self.average:
                 self.update_average(run.epoch * steps + step)
             self.call("on_step_end")
         run.epoch += 1
-        self.record(log.cpu().numpy(), self.trainer.learning_rate * factor, started)
+        self.record(log.read(), self.trainer.learning_rate * factor, started)
 
     def update_average(self, n_updates: int) -> None:
         """Move the running average; early on it forgets faster, lest it keep the first weights."""
         decay = min(self.trainer.average_decay, (1 + n_updates) / (10 + n_updates))
         get_ema_multi_avg_fn(decay)(self.average, self.averaged, n_updates)
 
-    def record(self, log: np.ndarray, rate: float, started: float) -> None:
+    def record(self, log: dict[str, NDArray[np.float32]], rate: float, started: float) -> None:
         """Check an epoch's metrics and append their means to the history."""
-        finite = np.isfinite(log)
-        names = self.objective.metric_names
-        if not finite.all():
-            step, column = np.argwhere(~finite)[0]
+        spoilt = {name: np.flatnonzero(~np.isfinite(values)) for name, values in log.items()}
+        if any(map(len, spoilt.values())):
+            name = min((name for name in log if len(spoilt[name])), key=lambda n: spoilt[n][0])
+            step = spoilt[name][0]
             raise TrainingDivergedError(
-                f"{names[column].replace('_', ' ')} became {log[step, column]} at epoch "
-                f"{self.run.epoch}, step {step + 1}; lower learning_rate "
-                f"(now {self.trainer.learning_rate:g})"
+                f"{name.replace('_', ' ')} became {log[name][step]} at epoch {self.run.epoch}, "
+                f"step {step + 1}; lower learning_rate (now {self.trainer.learning_rate:g})"
             )
-        record = dict(zip(names, log.mean(axis=0, dtype=np.float64).tolist(), strict=True))
+        record = {name: float(values.mean(dtype=np.float64)) for name, values in log.items()}
         record |= {"learning_rate": rate, "seconds": time.perf_counter() - started}
         if self.trainer.criterion is not None:
             value = float(np.nan_to_num(self.trainer.criterion(self.objective.eval()), nan=-np.inf))
