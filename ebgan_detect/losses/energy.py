@@ -227,7 +227,7 @@ class _PullingAway(torch.autograd.Function):
         with_itself = peak.count_nonzero()
         unit = code / peak.clamp_min_(torch.finfo(code.dtype).tiny)
         norm = torch.linalg.vector_norm(unit, dim=1, keepdim=True).clamp_min_(1)
-        unit.div_(norm)
+        unit = unit / norm
         # Products of rows and products of features have the same sum of squares; take the fewer.
         products = unit.T @ unit if k < n else unit @ unit.T
         ctx.save_for_backward(unit, products, norm.mul_(peak))
