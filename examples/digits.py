@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.ensemble import IsolationForest
@@ -92,6 +93,7 @@ def draw(folder: Path) -> None:
     }
     for name, display in pictures.items():
         display.figure_.savefig(folder / f"{name}.png", dpi=100)
+        plt.close(display.figure_)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
@@ -78,6 +79,7 @@ def main() -> None:
     save(detector, output / "model.ebgan")
     shown = EnergyMapDisplay.from_estimator(detector, new.values[order[[0, 1, 2, -2, -1]]])
     shown.figure_.savefig(output / "maps.png", dpi=80)
+    plt.close(shown.figure_)
     print(f"\nscores, model and energy maps in {output}")
 
 

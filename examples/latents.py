@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
@@ -60,6 +61,7 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, display in pictures.items():
         display.figure_.savefig(arguments.output / f"{name}.png", dpi=80)
+        plt.close(display.figure_)
 
     print("| rows | mean energy | spread of a pixel |\n| --- | --- | --- |")
     for name, rows in {"data": images[:300], "generated": samples}.items():

@@ -85,6 +85,16 @@ def figures():
     plt.switch_backend(backend)
 
 
+@pytest.fixture
+def figures_closed():
+    """Fail when the test leaves a figure open; draw as before it afterwards."""
+    plt = importlib.import_module("matplotlib.pyplot")
+    backend, before = plt.get_backend(), plt.get_fignums()
+    yield
+    assert plt.get_fignums() == before, "a figure is left open"
+    plt.switch_backend(backend)
+
+
 @pytest.fixture(scope="session")
 def data_folder():
     """Folder with the real data sets: EBGAN_DATA, or ../shared/data beside the repository."""

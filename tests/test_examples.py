@@ -7,7 +7,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,9 +19,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(monkeypatch, capsys, tmp_path, figures_closed):
     """Run an example's main with options, its output below `tmp_path`; return what it prints."""
-    backend = mpl.get_backend()
 
     def run_main(example, *options, output="--output"):
         arguments = [example.__name__, *map(str, options), output, str(tmp_path / "out")]
@@ -33,8 +31,7 @@ def run(monkeypatch, capsys, tmp_path):
             example.main()
         return capsys.readouterr().out
 
-    yield run_main
-    mpl.use(backend)
+    return run_main
 
 
 def is_picture(path):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
@@ -75,15 +73,6 @@ def test_adversary_raises_the_energy_beside_the_spiral():
 # --- the examples, at a reduced budget ----------------------------------------------------------
 
 
-@pytest.fixture
-def _figures():
-    """Draw without a screen, and leave no figure open."""
-    backend = mpl.get_backend()
-    yield
-    assert not plt.get_fignums()
-    mpl.use(backend)
-
-
 def shows_something(path):
     """Whether a picture has colours, and is small enough for the README."""
     with Image.open(path) as picture:
@@ -97,7 +86,7 @@ def table(printed):
     return lines[2:]
 
 
-@pytest.mark.usefixtures("_figures")
+@pytest.mark.usefixtures("figures_closed")
 def test_surfaces_are_drawn_and_animated(tmp_path, capsys):
     options = ["--curves", "rings", "--epochs", "2", "--seeds", "0", "--output", str(tmp_path)]
     energy_surfaces.main(options)
@@ -116,7 +105,7 @@ def test_surfaces_are_drawn_and_animated(tmp_path, capsys):
     assert (tmp_path / "energy_surfaces.gif").stat().st_size < 1_000_000
 
 
-@pytest.mark.usefixtures("_figures")
+@pytest.mark.usefixtures("figures_closed")
 # torch's forward derivatives are themselves written with its deprecated scripting.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 def test_gallery_shows_eight_energies(tmp_path, capsys):
@@ -128,7 +117,7 @@ def test_gallery_shows_eight_energies(tmp_path, capsys):
     assert shows_something(tmp_path / "energy_gallery.png")
 
 
-@pytest.mark.usefixtures("_figures")
+@pytest.mark.usefixtures("figures_closed")
 def test_equilibrium_prints_the_way_of_both_games(tmp_path, capsys):
     equilibrium.main(["--epochs", "1", "--seeds", "0", "--output", str(tmp_path)])
     rows = table(capsys.readouterr().out)
