@@ -161,10 +161,3 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
-
-
-def mean_and_spread(values: Sequence[float]) -> str:
-    """Mean over seeds, and the range of a seed's value."""
-    if not values:
-        return "not run"
-    return f"{np.mean(values):.3f} ({min(values):.3f}…{max(values):.3f})"

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from ebgan_detect.errors import InvalidInputError
 
-__all__ = ["Rows", "as_rows", "to_tensor"]
+__all__ = ["Rows", "as_rows", "largest_magnitude", "to_tensor"]
 
 NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
+VALUES_AT_ONCE = 2**18
+"""Values in a chunk where only they are looked at."""
 
 
 class Rows:
@@ -82,13 +84,15 @@ class Rows:
             part = slice(start, min(start + size, n))
             yield self.read(part if rows is None else rows[part])
 
-    def arrays(self, size: int, rows: NDArray[np.intp] | None = None) -> Iterator[NDArray[Any]]:
+    def arrays(
+        self, size: int | None = None, rows: NDArray[np.intp] | None = None
+    ) -> Iterator[NDArray[Any]]:
         """Read chunks as NumPy arrays.
 
         Parameters
         ----------
-        size : int
-            Rows in a chunk.
+        size : int, optional
+            Rows in a chunk; as many as make `VALUES_AT_ONCE` values when absent.
         rows : ndarray of int, optional
             Row numbers; all rows when absent.
 
@@ -97,13 +101,9 @@ class Rows:
         ndarray of shape (<= size, ...)
             Consecutive chunks.
         """
+        size = size or max(1, VALUES_AT_ONCE // math.prod(self.shape[1:]))
         for chunk in self.chunks(size, rows):
-            if isinstance(chunk, Tensor):
-                chunk = chunk.cpu()
-                known = not chunk.is_floating_point() or chunk.dtype in NUMPY_FLOATS
-                yield (chunk if known else chunk.float()).numpy()
-            else:
-                yield chunk
+            yield _numpy(chunk) if isinstance(chunk, Tensor) else chunk
 
     def tensors(
         self, size: int, device: torch.device, rows: NDArray[np.intp] | None = None
@@ -140,18 +140,22 @@ class Rows:
             start += len(tensor)
             yield tensor
 
-    def check_finite(self, size: int) -> tuple[float, float]:
+    def check_finite(
+        self, size: int | None = None, *, integers: bool = False
+    ) -> tuple[float, float]:
         """Refuse nan and infinity, and find the range of the values.
 
         Parameters
         ----------
-        size : int
-            Rows to read at a time.
+        size : int, optional
+            Rows to read at a time; as in `arrays` when absent.
+        integers : bool
+            Whether to read integers too, which are always finite, for their range.
 
         Returns
         -------
         low, high : float
-            Smallest and largest value; nan for integers, which are not read.
+            Smallest and largest value; nan for integers that are not read.
 
         Raises
         ------
@@ -161,7 +165,7 @@ class Rows:
         low, high = np.inf, -np.inf
         start = 0
         for chunk in self.arrays(size):
-            if chunk.dtype.kind != "f":
+            if chunk.dtype.kind != "f" and not integers:
                 return np.nan, np.nan
             least, largest = chunk.min(), chunk.max()
             if not (np.isfinite(least) and np.isfinite(largest)):
@@ -273,13 +277,19 @@ def _check_shape(shape: tuple[int, ...]) -> None:
         )
 
 
+def _numpy(tensor: Tensor) -> NDArray[Any]:
+    """A tensor as an array; floating types that NumPy lacks become float32."""
+    known = not tensor.is_floating_point() or tensor.dtype in NUMPY_FLOATS
+    array: NDArray[Any] = (tensor if known else tensor.float()).cpu().numpy()
+    return array
+
+
 def _item(item: Any) -> NDArray[Any]:
     """One row of a data set as an array."""
     array: NDArray[Any]
     value = item[0] if isinstance(item, tuple | list) else item
     if isinstance(value, Tensor):
-        array = value.detach().cpu().numpy()
-        return array
+        return _numpy(value.detach())
     is_picture = hasattr(value, "getbands")
     if is_picture and "P" in value.getbands():
         value = value.convert("RGB")  # entries of a palette are no grey levels
@@ -329,3 +339,22 @@ def to_tensor(chunk: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
     elif not chunk.flags.writeable:
         chunk = chunk.copy()
     return torch.from_numpy(chunk).to(device)
+
+
+def largest_magnitude(chunk: Tensor) -> float:
+    """Size of the value that is farthest from 0.
+
+    Parameters
+    ----------
+    chunk : Tensor of shape (n, ...)
+        Finite numbers of any real dtype, at least one.
+
+    Returns
+    -------
+    float
+        Its absolute value, >= 0.
+    """
+    if chunk.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch only stores these
+        chunk = chunk.double()
+    low, high = chunk.aminmax()
+    return max(abs(low.item()), abs(high.item()))

@@ -22,10 +22,12 @@ from ebgan_detect.base import (
     turned,
 )
 from ebgan_detect.errors import InvalidParameterError
+from ebgan_detect.model import network_shape
 from ebgan_detect.networks import (
     Factory,
     Networks,
     build_networks,
+    check_sides,
     conv_networks,
     mlp_networks,
 )
@@ -359,6 +361,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         }
         if not conv:
             return settings
+        check_sides(network_shape(self.input_shape_))
         shorter, longer = sorted(self.input_shape_[-2:])
         margin = next(m for side, m in PAPER_IMAGE_MARGINS.items() if longer <= side)
         levels = max(1, min(4, (shorter // 4).bit_length() - 1))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -24,6 +24,7 @@ from ebgan_detect.errors import ModelFileError
 __all__ = ["read_sealed", "write_atomically", "write_sealed"]
 
 _NO_DIGEST = "0" * 64
+O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has it, and needs it
 UNREADABLE = (
     ValueError,
     KeyError,
@@ -53,17 +54,19 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         If the folder does not exist or cannot be written.
     """
     target = Path(os.path.realpath(path))
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
+    # The umask applies; a temporary file of the standard library would be its owner's alone.
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | O_BINARY, 0o666)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-        Path(temporary).chmod(mode)
-        Path(temporary).replace(target)
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o777)
+        temporary.replace(target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -139,10 +142,3 @@ def read_sealed(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[s
             "restore it from a copy or write it again with save"
         )
     return tensors, header
-
-
-def _umask() -> int:
-    """Read the process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

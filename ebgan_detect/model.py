@@ -203,7 +203,6 @@ class EnergyModel(nn.Module):
         more = 64 if device.type == "cuda" else 1
         return max(1, more * ELEMENTS_IN_CHUNK // size // ROWS_IN_BLOCK) * ROWS_IN_BLOCK
 
-    @torch.inference_mode()
     def stream(
         self,
         rows: Rows,
@@ -227,12 +226,24 @@ class EnergyModel(nn.Module):
         numbers : ndarray of int, optional
             Row numbers; all rows when absent.
 
-        Yields
-        ------
-        Tensor
+        Returns
+        -------
+        iterator of Tensor
             Results of consecutive chunks, on the CPU.
         """
-        self.eval().to(device)
+        with torch.inference_mode(mode=False):  # weights moved in it could not train any more
+            self.eval().to(device)
+        return self._stream(rows, function, device, numbers)
+
+    @torch.inference_mode()
+    def _stream(
+        self,
+        rows: Rows,
+        function: Callable[[Tensor], Tensor],
+        device: torch.device,
+        numbers: NDArray[np.intp] | None,
+    ) -> Iterator[Tensor]:
+        """What `stream` yields, the model being in place."""
         size = self.chunk_rows(device)
         block = size if len(self.input_shape) > 1 else ROWS_IN_BLOCK
         for chunk in rows.tensors(size, device, numbers):

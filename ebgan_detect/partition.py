@@ -10,11 +10,58 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Partition", "part_sizes", "row_positions"]
+__all__ = ["Partition", "Parts", "part_sizes", "row_positions"]
+
+
+class Parts(NamedTuple):
+    """Numbers of the rows of each part, ascending.
+
+    Attributes
+    ----------
+    training, validation, calibration : ndarray of int
+        Row numbers.
+    """
+
+    training: NDArray[np.intp]
+    validation: NDArray[np.intp]
+    calibration: NDArray[np.intp]
+
+    @property
+    def apart(self) -> bool:
+        """Whether no calibration row trains."""
+        return not np.isin(self.calibration, self.training).any()
+
+    def filled(self, *, training: bool, calibration: bool) -> Parts:
+        """Let rows of another part serve where a part would be empty.
+
+        Parameters
+        ----------
+        training, calibration : bool
+            Whether that part must hold rows.
+
+        Returns
+        -------
+        Parts
+            Empty training becomes all rows, and then empty calibration the training rows.
+
+        Examples
+        --------
+        >>> none, one = np.array([], int), np.array([0])
+        >>> parts = Parts(one, none, none).filled(training=True, calibration=True)
+        >>> parts.calibration, parts.apart
+        (array([0]), False)
+        """
+        parts = self
+        if training and not len(parts.training):
+            parts = parts._replace(training=np.sort(np.concatenate(parts)), validation=parts[0])
+        if calibration and not len(parts.calibration):
+            parts = parts._replace(calibration=parts.training)
+        return parts
 
 
 @dataclass(frozen=True)
@@ -65,9 +112,7 @@ class Partition:
         validation_below = float(ordered[n_calibration + n_validation])
         return cls(seed, float(ordered[n_calibration]), validation_below)
 
-    def divide(
-        self, positions: NDArray[np.float64]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    def divide(self, positions: NDArray[np.float64]) -> Parts:
         """Sort rows into the three parts.
 
         Parameters
@@ -77,14 +122,14 @@ class Partition:
 
         Returns
         -------
-        training, validation, calibration : ndarray of int
-            Disjoint row numbers, ascending, that together are ``0 ... n - 1``.
+        Parts
+            Disjoint row numbers that together are ``0 ... n - 1``.
         """
         training = np.flatnonzero(positions >= self.validation_below)
         validation = np.flatnonzero(
             (positions >= self.calibration_below) & (positions < self.validation_below)
         )
-        return training, validation, np.flatnonzero(positions < self.calibration_below)
+        return Parts(training, validation, np.flatnonzero(positions < self.calibration_below))
 
 
 def part_sizes(

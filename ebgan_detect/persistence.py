@@ -90,6 +90,7 @@ def save(detector: BaseDetector, path: str | os.PathLike[str]) -> None:
         "feature_names": _names(detector),
         "scaler": {"bounded": model.scaler.bounded, **_range(model.scaler)},
         "partition": asdict(detector._partition),
+        "calibration_apart": kept.apart,
         "members": len(model.members),
     }
     write_sealed(path, tensors, header)
@@ -156,7 +157,9 @@ def load(
     detector._partition = Partition(**header["partition"])
     detector.calibration_energies_ = tensors.pop("calibration/energies").numpy()
     detector._calibration_rows = CalibrationRows(
-        tensors.pop("calibration/positions").numpy(), tensors.pop("calibration/values").numpy()
+        tensors.pop("calibration/positions").numpy(),
+        tensors.pop("calibration/values").numpy(),
+        header.get("calibration_apart", True),
     )
     weights = {name.removeprefix("model/"): value for name, value in tensors.items()}
     detector.model_ = _rebuild(detector, header, weights, path)

@@ -76,22 +76,22 @@ class Scaler(nn.Module):
         """
         return (scaled.double() * self.scale).add_(self.shift)
 
-    def contradicts(self, low: float, high: float) -> bool:
-        """Whether a range of values plainly belongs to another scale than the fitted one.
+    def contradicts(self, largest: float) -> bool:
+        """Whether values plainly belong to another scale than the fitted ones.
 
         Parameters
         ----------
-        low, high : float
-            Smallest and largest of the new values [input unit]; nan where unknown.
+        largest : float
+            Largest magnitude of the new values [input unit], >= 0.
 
         Returns
         -------
         bool
-            True when new values span less than a fiftieth, or more than fifty times, of what
-            the fitted ones did, as 0...1 against 0...255 does.
+            True when it is less than a fiftieth, or more than fifty times, of the fitted one,
+            as 1 against 255 is.
         """
-        fitted, new = (max(abs(a), abs(b)) for a, b in ((self.low, self.high), (low, high)))
-        return fitted > 0 and new > 0 and not 1 / 50 <= new / fitted <= 50
+        fitted = max(abs(self.low), abs(self.high))
+        return fitted > 0 and largest > 0 and not 1 / 50 <= largest / fitted <= 50
 
 
 def fit_scaler(

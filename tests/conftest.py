@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from tables import ring
 
 from benchmarks.triton_server import BACKENDS, TritonServer, TritonUnavailableError, backend_folder
 
@@ -39,6 +40,12 @@ def rng():
 def np_rng():
     """Seeded source of randomness for NumPy."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def table():
+    """600 points on a noisy circle; read only."""
+    return ring(600)
 
 
 @pytest.fixture

@@ -240,6 +240,11 @@ class Items(torch.utils.data.Dataset):
         return self.items[index]
 
 
+def test_items_of_a_dataset_may_be_bfloat16():
+    rows = as_rows(Items([torch.tensor([0.5, 2.0]).bfloat16()] * 3))
+    np.testing.assert_array_equal(rows.read(slice(2)), [[0.5, 2], [0.5, 2]])
+
+
 class ManyItems(Items):
     def __getitems__(self, indices):
         self.calls.append(("many", list(indices)))

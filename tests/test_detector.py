@@ -17,30 +17,17 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from tables import SMALL, ring
 
 from ebgan_detect import (
     CalibrationWarning,
     Callback,
     EBGANDetector,
-    EBGANWarning,
     InputRangeWarning,
     InvalidInputError,
     InvalidParameterError,
 )
-
-SMALL = {"max_epochs": 3, "hidden_sizes": (16,), "code_dim": 4, "random_state": 0}
-
-
-def ring(n: int, seed: int = 0) -> np.ndarray:
-    """Points on a noisy circle."""
-    rng = np.random.default_rng(seed)
-    angle = rng.uniform(0, 2 * np.pi, n)
-    return np.c_[np.cos(angle), np.sin(angle)] + rng.normal(0, 0.05, (n, 2))
-
-
-@pytest.fixture(scope="module")
-def table() -> np.ndarray:
-    return ring(600)
+from ebgan_detect.partition import row_positions
 
 
 @pytest.fixture(scope="module")
@@ -201,15 +188,7 @@ def test_too_few_calibration_rows_warn_and_take_the_largest_energy():
 
 def test_calibration_rows_touch_neither_scaling_nor_weights(table):
     """Training on the training rows alone, given as such, ends in the same network."""
-    seen = []
-
-    class Spy(Callback):
-        def on_train_begin(self, run):
-            seen.append(run)
-
-    detector = EBGANDetector(callbacks=[Spy()], **SMALL).fit(table)
-    from ebgan_detect.partition import row_positions
-
+    detector = EBGANDetector(**SMALL).fit(table)
     training, validation, calibration = detector._partition.divide(
         row_positions([table], detector._seed)
     )
@@ -218,7 +197,8 @@ def test_calibration_rows_touch_neither_scaling_nor_weights(table):
     np.testing.assert_array_equal(
         detector.calibration_energies_, np.sort(detector.energy(table[calibration]))
     )
-    assert seen[-1].steps_per_epoch == len(training) // 128
+    alone = EBGANDetector(calibration_fraction=0, **SMALL).fit(table[training])
+    np.testing.assert_array_equal(alone.energy(table), detector.energy(table))
 
 
 def test_separation_keeps_the_best_epoch_and_sets_rows_aside(table):
@@ -334,9 +314,34 @@ def test_uint8_images_and_their_float_values_score_alike(image_detector, images)
     )
 
 
-def test_images_of_another_range_warn(image_detector, images):
-    with pytest.warns(InputRangeWarning, match=r"0 to 255\), got values from 0 to 1"):
-        image_detector.score_samples(images[:5] / 255.0)
+@pytest.mark.parametrize("method", ["score_samples", "energy_map", "partial_fit"])
+def test_images_of_another_range_warn(method, image_detector, images):
+    detector = copy.deepcopy(image_detector)
+    with pytest.warns(InputRangeWarning, match=r"0 to 255\), got values up to 1"):
+        getattr(detector, method)(images[:50] / 255.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64, np.float32])
+def test_bytes_after_images_in_the_unit_interval_warn(dtype, images):
+    detector = EBGANDetector(max_epochs=1, random_state=0).fit(images[:100] / 255)
+    with pytest.warns(InputRangeWarning, match=r"got values up to 255"):
+        detector.energy(images[:50].astype(dtype))
+
+
+def test_scoring_reads_every_image_once(image_detector, images):
+    class Counting(torch.utils.data.Dataset):
+        reads = 0
+
+        def __len__(self):
+            return 60
+
+        def __getitem__(self, index):
+            self.reads += 1
+            return images[index].astype(np.float32)
+
+    dataset = Counting()
+    image_detector.energy(dataset)
+    assert dataset.reads == 60 + 1  # one tells the shape
 
 
 @pytest.mark.parametrize("shape", [(60, 3, 9, 11), (60, 12, 10), (60, 2, 4, 5)])
@@ -468,104 +473,6 @@ def test_dropout_of_own_networks_is_reproducible_and_leaves_the_global_state_alo
     np.testing.assert_array_equal(detector.fit(table).energy(table), first)
     np.testing.assert_array_equal(detector.energy(table), first)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-# --- going on -------------------------------------------------------------------------------
-
-
-def test_warm_start_goes_on_and_keeps_the_parts(table):
-    detector = EBGANDetector(warm_start=True, **SMALL).fit(table)
-    part, first = detector._partition, detector.energy(table)
-    detector.fit(table)
-    assert detector._partition == part
-    assert detector.n_iter_ == 6
-    assert detector.history_["epoch"] == [1, 2, 3, 4, 5, 6]
-    assert not np.array_equal(detector.energy(table), first)
-
-
-def test_partial_fit_from_scratch_learns_and_keeps_calibration_rows_apart(table):
-    detector = EBGANDetector(calibration_fraction=0.2, **SMALL | {"learning_rate": 1e-2})
-    trained, calibrated = [], []
-    from ebgan_detect.partition import row_positions
-
-    energies = []
-    for _ in range(12):
-        for part in np.split(table, 3):
-            energies.append(detector.partial_fit(part).energy(table).mean())
-            rows = detector._partition.divide(row_positions([part], detector._seed))
-            trained.append(part[rows[0]])
-            calibrated.append(part[rows[2]])
-    train = {row.tobytes() for row in np.concatenate(trained)}
-    assert not train & {row.tobytes() for row in np.concatenate(calibrated)}
-    assert detector.n_iter_ == 36
-    assert len(detector.calibration_energies_) == len(
-        {row.tobytes() for row in np.concatenate(calibrated)}
-    )
-    assert energies[-1] < energies[0] / 2
-
-
-def test_partial_fit_after_fit_moves_gently(table):
-    detector = EBGANDetector(**SMALL | {"max_epochs": 60}).fit(table)
-    before = detector.energy(table).mean()
-    detector.partial_fit(ring(200, 5))
-    assert detector.energy(table).mean() < 3 * before + 0.01
-
-
-def test_checkpoint_takes_up_a_finished_fit(table, tmp_path):
-    detector = EBGANDetector(checkpoint=tmp_path, n_estimators=2, **SMALL).fit(table)
-    again = EBGANDetector(checkpoint=tmp_path, n_estimators=2, **SMALL).fit(table)
-    np.testing.assert_array_equal(again.energy(table), detector.energy(table))
-    assert again.history_ == detector.history_
-
-
-def test_checkpoint_without_a_seed_keeps_its_own(table, tmp_path):
-    first = EBGANDetector(checkpoint=tmp_path, **SMALL | {"random_state": None}).fit(table)
-    again = EBGANDetector(checkpoint=tmp_path, **SMALL | {"random_state": None}).fit(table)
-    np.testing.assert_array_equal(again.energy(table), first.energy(table))
-
-
-def test_interrupted_fit_is_usable_and_says_so(table):
-    class Interrupt(Callback):
-        def on_step_end(self, run):
-            if run.epoch == 2:
-                raise KeyboardInterrupt
-
-    with pytest.warns(EBGANWarning, match="interrupted; the state after epoch 2 of 3"):
-        detector = EBGANDetector(callbacks=[Interrupt()], **SMALL).fit(table)
-    assert detector.n_iter_ == 2
-    assert np.isfinite(detector.offset_)
-    assert set(detector.predict(table)) == {-1, 1}
-
-
-class InterruptFirstEpochOfRun(Callback):
-    """Press Ctrl-C in the first epoch of the n-th training that callbacks see."""
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-        self.begun = 0
-
-    def on_train_begin(self, run):
-        self.begun += 1
-
-    def on_step_end(self, run):
-        if self.begun == self.n:
-            raise KeyboardInterrupt
-
-
-def test_interrupt_before_the_first_epoch_is_passed_on(table):
-    detector = EBGANDetector(callbacks=[InterruptFirstEpochOfRun(1)], **SMALL)
-    with pytest.raises(KeyboardInterrupt):
-        detector.fit(table)
-    with pytest.raises(NotFittedError):
-        detector.energy(table)
-
-
-def test_interrupt_in_a_later_member_keeps_the_earlier_ones(table):
-    detector = EBGANDetector(n_estimators=3, callbacks=[InterruptFirstEpochOfRun(2)], **SMALL)
-    with pytest.warns(EBGANWarning, match="1 of 3 members"):
-        detector.fit(table)
-    assert len(detector.model_.members) == 1
-    assert np.isfinite(detector.energy(table)).all()
 
 
 # --- company --------------------------------------------------------------------------------

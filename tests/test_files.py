@@ -99,6 +99,13 @@ def test_write_atomically_new_file_follows_the_umask(tmp_path, umask, mode):
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
 
 
+def test_write_atomically_leaves_the_umask_alone(tmp_path, monkeypatch):
+    """It belongs to all threads: to set it, only to read it, would be a race."""
+    monkeypatch.delattr(os, "umask")
+    write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX file modes")
 @pytest.mark.parametrize("mode", [0o640, 0o600, 0o755])
 def test_write_atomically_keeps_the_mode_of_an_old_file(tmp_path, mode):

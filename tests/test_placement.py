@@ -1,5 +1,8 @@
 """Where training runs: device, precision, layout, threads."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event
+
 import numpy as np
 import pytest
 import torch
@@ -183,6 +186,26 @@ def test_small_networks_train_on_one_thread(two_threads, module, batch_size, exp
     with sparing_threads(module, batch_size):
         assert torch.get_num_threads() == expected
     assert torch.get_num_threads() == 2
+
+
+def test_threads_are_given_back_after_trainings_side_by_side(two_threads):
+    """Whichever ends last: else every new thread would compute on one thread for good."""
+    small, entered, others_left = nn.LeakyReLU(), Barrier(2), Event()
+
+    def train():
+        with sparing_threads(small, 4):
+            entered.wait(timeout=30)
+            others_left.wait(timeout=30)
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(1) as pool:
+        with sparing_threads(small, 4):
+            last = pool.submit(train)
+            entered.wait(timeout=30)
+        others_left.set()
+        assert last.result() == 2
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 2
 
 
 def test_threads_are_given_back_after_a_failed_training(two_threads):

@@ -54,3 +54,10 @@ def test_paper_preset_survives_a_file(tmp_path):
 def test_unknown_preset_is_refused():
     with pytest.raises(InvalidParameterError, match=r"preset must be None or .*paper.*got 'best'"):
         EBGANDetector(preset="best").fit(np.zeros((30, 2)))
+
+
+@pytest.mark.parametrize("side", [7, 300])
+def test_paper_preset_refuses_images_that_the_networks_cannot_take(side):
+    detector = EBGANDetector(preset="paper", architecture="conv")
+    with pytest.raises(InvalidParameterError, match="8 to 256 pixels"):
+        detector.fit(np.zeros((30, side, side), np.uint8))

@@ -18,12 +18,13 @@ from ebgan_detect.base.scoring import ScoringDetector
 from ebgan_detect.data import Rows
 from ebgan_detect.errors import (
     CalibrationWarning,
+    InvalidParameterError,
     TrainingHealthWarning,
 )
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
 from ebgan_detect.parameters import Rule, auto_or, check_parameters, flag, integer, one_of, real
-from ebgan_detect.partition import Partition, part_sizes, row_positions
+from ebgan_detect.partition import Partition, Parts, part_sizes, row_positions
 from ebgan_detect.scaling import SCALINGS, fit_scaler
 from ebgan_detect.thresholds import (
     conformal_threshold,
@@ -46,6 +47,8 @@ __all__ = ["BaseDetector"]
 AVERAGE_DECAY = 0.998
 UPDATES_TO_JUDGE = 500
 """Fewer updates than this say nothing about the health of a game."""
+ROWS_TO_JUDGE = 2048
+"""Validation rows that a criterion scores after every epoch, at most."""
 
 
 class BaseDetector(ScoringDetector):
@@ -146,10 +149,14 @@ class BaseDetector(ScoringDetector):
                 n_validation=n_validation,
                 seed=self._seed,
             )
-        numbers = self._train(rows, positions, None, self.learning_rate_schedule)
+        parts = self._divide(positions)
+        self._train(rows, positions, parts, None, self.learning_rate_schedule)
         self._annealed = self.learning_rate_schedule != "constant"
-        self._calibration_rows = CalibrationRows.read(rows, numbers, positions)
-        self._calibrate(self._energies(rows, numbers))
+        if len(parts.calibration):
+            self._calibration_rows = CalibrationRows.read(rows, parts, positions)
+            self._calibrate(self._energies(rows, parts.calibration))
+        else:
+            self._calibrate(self._energies(Rows(self._calibration_rows.values)))
         if self.contamination != "auto":
             self.offset_ = contamination_offset(-self._energies(rows), self.contamination)
         return self
@@ -159,8 +166,10 @@ class BaseDetector(ScoringDetector):
 
         The first call on an unfitted detector learns scaling, margin and the division into
         parts from its rows, so these should be typical. A row that calibrates in one call
-        never trains in another. After a `fit` that lowered its learning rate to 0, the rate
-        is a tenth of `learning_rate`: at the full one a few steps undo what was learnt.
+        never trains in another; a call without any row to train on only calibrates. After a
+        `fit` that lowered its learning rate to 0, the rate is a tenth of `learning_rate`: at
+        the full one a few steps undo what was learnt. A call that fails, or that Ctrl-C ends,
+        leaves the detector as it was, its optimisers and replay empty as after `load`.
 
         Parameters
         ----------
@@ -190,8 +199,9 @@ class BaseDetector(ScoringDetector):
             self._partition = Partition(
                 self._seed, calibration, calibration + self._validation_share()
             )
-        numbers = self._train(rows, positions, 1, "constant")
-        kept = CalibrationRows.read(rows, numbers, positions)
+        parts = self._divide(positions)
+        self._train(rows, positions, parts, 1, "constant")
+        kept = CalibrationRows.read(rows, parts, positions)
         if hasattr(self, "_calibration_rows"):
             kept = self._calibration_rows.merge(kept)
         self._calibration_rows = kept
@@ -204,6 +214,11 @@ class BaseDetector(ScoringDetector):
         """Check everything before any work, and place the rows."""
         check_parameters(self.get_params(deep=False), self._rules)
         resolve_device(self.device)
+        if continued and self.n_estimators < len(self.model_.members):
+            raise InvalidParameterError(
+                f"n_estimators must be at least the {len(self.model_.members)} members that are "
+                f"trained, got {self.n_estimators}; fit anew with warm_start=False for fewer"
+            )
         rows = self._validate(X, reset=not continued)
         if not continued:
             for name in (
@@ -221,7 +236,7 @@ class BaseDetector(ScoringDetector):
                 name: given.get(name, default) if not _is_auto(given.get(name, "auto")) else default
                 for name, default in self._defaults(is_image=len(self.input_shape_) > 1).items()
             }
-        return rows, row_positions(rows.arrays(self._read_rows()), self._seed)
+        return rows, row_positions(rows.arrays(), self._seed)
 
     def _draw_seed(self) -> int:
         """The seed of everything random in a fit; a checkpoint's where one is resumed."""
@@ -231,22 +246,49 @@ class BaseDetector(ScoringDetector):
             seed = seed if found is None else int(found.settings["seed"])
         return seed
 
+    def _divide(self, positions: NDArray[np.float64]) -> Parts:
+        """The parts of these rows; where a part may not be empty, rows serve for both."""
+        return self._partition.divide(positions).filled(
+            training=not hasattr(self, "model_"),
+            calibration=not hasattr(self, "_calibration_rows") or not self.calibration_fraction,
+        )
+
     def _train(
         self,
         rows: Rows,
         positions: NDArray[np.float64],
+        parts: Parts,
         epochs: int | None,
         schedule: str,
-    ) -> NDArray[np.intp]:
-        """Train every member on the training part; return the calibration rows' numbers."""
+    ) -> None:
+        """Train every member on the training part; a trained model survives a failure."""
+        if not len(parts.training):
+            return
+        trained = self.model_.portable() if hasattr(self, "model_") else None
+        try:
+            self._train_members(rows, positions, parts, epochs, schedule)
+        except BaseException:
+            if trained is not None:
+                self.model_ = trained
+            raise
+
+    def _train_members(
+        self,
+        rows: Rows,
+        positions: NDArray[np.float64],
+        parts: Parts,
+        epochs: int | None,
+        schedule: str,
+    ) -> None:
+        """Train new members, or those that there are."""
         device = resolve_device(self.device)
-        training, validation, calibration = self._partition.divide(positions)
-        training = training if len(training) else calibration
         continued = hasattr(self, "model_")
+        training = parts.training
         model = self.model_.to(device) if continued else self._new_model(rows, training, device)
         chunk_rows = model.chunk_rows(device)
         scaled = training_rows(rows, training, model.scale, device, chunk_rows=chunk_rows)
-        held_out = [model.scale(c) for c in rows.tensors(chunk_rows, device, validation)]
+        judges = parts.validation[np.argsort(positions[parts.validation])[:ROWS_TO_JUDGE]]
+        held_out = [model.scale(c) for c in rows.tensors(chunk_rows, device, np.sort(judges))]
         if epochs is None:
             epochs = self._epochs(len(training))
         done = self.n_iter_ if continued else 0
@@ -276,13 +318,12 @@ class BaseDetector(ScoringDetector):
         )
         self.model_ = model.eval()
         self._record(runs, done)
-        return calibration if len(calibration) else training
 
     def _new_model(
         self, rows: Rows, training: NDArray[np.intp], device: torch.device
     ) -> EnergyModel:
         """A model without members, its scaling learned from the training rows."""
-        chunks = rows.arrays(self._read_rows(), training)
+        chunks = rows.arrays(rows=training)
         scaler = fit_scaler(chunks, self.input_shape_, self.scaling, is_uint8=rows.is_uint8)
         return EnergyModel(scaler, [], self.input_shape_).to(device)
 
@@ -313,7 +354,7 @@ class BaseDetector(ScoringDetector):
         if self.checkpoint is None:
             return None
         parameters = {
-            name: value if isinstance(value, str | int | float | None) else repr(value)
+            name: _recorded(value)
             for name, value in self.get_params(deep=False).items()
             if name not in self._free_on_resume
         }
@@ -355,6 +396,16 @@ class BaseDetector(ScoringDetector):
                 CalibrationWarning,
                 stacklevel=3,
             )
+
+
+def _recorded(value: Any) -> str | int | float | None:
+    """A parameter as a checkpoint records it: alike in every process."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str | int | float | None):
+        return value
+    named = getattr(value, "__qualname__", None)
+    return repr(value) if named is None else f"{value.__module__}.{named}"
 
 
 def _is_auto(value: Any) -> bool:

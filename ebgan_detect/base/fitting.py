@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from ebgan_detect.data import Rows
 from ebgan_detect.errors import EBGANWarning
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
+from ebgan_detect.partition import Parts
 from ebgan_detect.training import (
     SCHEDULES,
     Checkpoint,
@@ -38,6 +39,8 @@ __all__ = [
 
 PILOT_UPDATES = 300
 PILOT_ROWS = 2048
+ROWS_AT_ONCE = 256
+"""Rows that a pilot or a criterion scores in one pass."""
 KEPT_BYTES = 2**26
 """Calibration rows kept for later calls of `partial_fit`, which have to score them anew."""
 
@@ -178,10 +181,10 @@ def train_pilot(
 
     @torch.inference_mode()
     def energy(change: Callable[[Tensor], Tensor] | None = None) -> float:
-        taken = (rows.take(part) for part in sample.split(256))
-        energies = [objective.energy(change(part) if change else part) for part in taken]
+        taken = (rows.take(part) for part in sample.split(ROWS_AT_ONCE))
+        energies = _energies(objective, map(change, taken) if change else taken)
         # Rows that a pilot reconstructs perfectly would leave no margin at all.
-        return max(float(torch.cat(energies).mean()), 1e-6)
+        return max(float(energies.mean()), 1e-6)
 
     return energy
 
@@ -238,11 +241,17 @@ def separation(held_out: Tensor, seed: int) -> Callable[[Objective], float]:
         noise = torch.Generator(held_out.device).manual_seed(seed)
         generated = objective.negatives(len(held_out), noise)
         negatives = [background] if generated is None else [background, generated]
-        energies = [objective.energy(part) for part in (held_out, *negatives)]
+        judged = torch.cat([held_out, *negatives])
+        energies = _energies(objective, judged.split(ROWS_AT_ONCE))
         is_negative = np.repeat([0, 1], [len(held_out), len(held_out) * len(negatives)])
-        return float(roc_auc_score(is_negative, torch.cat(energies).cpu().numpy()))
+        return float(roc_auc_score(is_negative, energies.cpu().numpy()))
 
     return criterion
+
+
+def _energies(objective: Objective, parts: Iterable[Tensor]) -> Tensor:
+    """Energies of rows that come in parts."""
+    return torch.cat([objective.energy(part) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -255,23 +264,24 @@ class CalibrationRows:
         Positions on the unit interval (see `row_positions`), ascending and distinct.
     values : ndarray of shape (n, ...)
         The rows.
+    apart : bool
+        Whether none of them has trained.
     """
 
     positions: NDArray[np.float64]
     values: NDArray[Any]
+    apart: bool = True
 
     @classmethod
-    def read(
-        cls, rows: Rows, numbers: NDArray[np.intp], positions: NDArray[np.float64]
-    ) -> CalibrationRows:
+    def read(cls, rows: Rows, parts: Parts, positions: NDArray[np.float64]) -> CalibrationRows:
         """Keep as many of the given rows as memory allows, chosen by position.
 
         Parameters
         ----------
         rows : Rows
             The whole input.
-        numbers : ndarray of int
-            Its calibration rows.
+        parts : Parts
+            Which of them calibrate, and which have trained.
         positions : ndarray of shape (len(rows),)
             Positions of all rows.
 
@@ -281,13 +291,15 @@ class CalibrationRows:
             A random sample of the rows: positions are random.
         """
         limit = max(1, KEPT_BYTES // (8 * int(np.prod(rows.shape[1:]))))
+        numbers = parts.calibration
         chosen = numbers[np.argsort(positions[numbers])[:limit]]
         chunks = list(rows.arrays(max(1, limit), chosen))
         empty = np.empty((0, *rows.shape[1:]))
-        return cls(positions[chosen], np.concatenate([np.asarray(c) for c in chunks] or [empty]))
+        values = np.concatenate([np.asarray(c) for c in chunks] or [empty])
+        return cls(positions[chosen], values, parts.apart)
 
     def merge(self, other: CalibrationRows) -> CalibrationRows:
-        """Join two sets; a row in both counts once.
+        """Join two sets; a row in both counts once. Rows that have trained yield to others.
 
         Parameters
         ----------
@@ -299,7 +311,11 @@ class CalibrationRows:
         CalibrationRows
             Rows of either, within the same bound on memory.
         """
+        if not other.values.size or self.apart > other.apart:
+            return self
+        if other.apart > self.apart:
+            return other
         positions, first = np.unique(np.r_[self.positions, other.positions], return_index=True)
         values = np.concatenate([self.values, other.values])[first]
         limit = max(1, KEPT_BYTES // (8 * max(1, int(np.prod(values.shape[1:])))))
-        return CalibrationRows(positions[:limit], values[:limit])
+        return CalibrationRows(positions[:limit], values[:limit], self.apart)

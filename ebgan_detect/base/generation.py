@@ -115,7 +115,7 @@ class GenerationMixin(ScoringDetector):
                 f"latents must have shape (n, {game.latent_dim}), got {rows.shape}; "
                 "draw_latents makes some"
             )
-        rows.check_finite(len(rows))
+        rows.check_finite()
         return self._generate(rows, member)
 
     def _draw_latents(

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import _check_feature_names, _check_n_features, check_is_fitted
 from torch import Tensor
 
-from ebgan_detect.data import Rows, as_rows
+from ebgan_detect.data import Rows, as_rows, largest_magnitude
 from ebgan_detect.errors import InputRangeWarning, InvalidInputError
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.thresholds import conformal_p_values
@@ -198,44 +198,55 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
         out: NDArray[Any] = np.empty(
             (len(rows) if numbers is None else len(numbers), *shape), dtype
         )
-        start = 0
-        for part in self.model_.stream(rows, function, resolve_device(self.device), numbers):
+        start, largest = 0, 0.0
+
+        def watched(chunk: Tensor) -> Tensor:
+            nonlocal largest
+            largest = max(largest, largest_magnitude(chunk))
+            return function(chunk)
+
+        is_image = len(rows.shape) > 2
+        computed = watched if is_image else function
+        for part in self.model_.stream(rows, computed, resolve_device(self.device), numbers):
             out[start : start + len(part)] = part.numpy()
             start += len(part)
+        if is_image:
+            self._warn_of_other_unit(largest)
         return out
 
     def _validate(self, X: Any, *, reset: bool, streamed: bool = False) -> Rows:
-        """Check input once, at the public edge.
+        """Check input once, at the public edge; what is known of earlier rows stays if it fails.
 
-        Rows to be `streamed` are checked for nan and infinity as they are read, in one pass;
-        images in floating point are read before, for the range of their values.
+        Rows to be `streamed` are checked for nan, infinity and range as they are read.
         """
         if reset:
+            rows = as_rows(X)
+            rows.check_finite()
             try:
                 _check_feature_names(self, X, reset=True)
             except ValueError as error:
                 raise InvalidInputError(str(error)) from error
-            rows = as_rows(X)
             self.input_shape_ = rows.shape[1:]
             self.n_features_in_ = int(np.prod(self.input_shape_))
-        else:
-            rows = rows_of_shape(self, X, self.input_shape_, type(self).__name__)
-        if streamed and len(self.input_shape_) == 1:
             return rows
-        low, high = rows.check_finite(self._read_rows())
-        if not reset and len(self.input_shape_) > 1 and self.model_.scaler.contradicts(low, high):
-            scaler = self.model_.scaler
-            warnings.warn(
-                f"X must be in the unit of the fitted images ({scaler.low:g} to {scaler.high:g}), "
-                f"got values from {low:g} to {high:g}; scale them as the fitted ones were",
-                InputRangeWarning,
-                stacklevel=4,
-            )
+        rows = rows_of_shape(self, X, self.input_shape_, type(self).__name__)
+        if not streamed:
+            is_image = len(rows.shape) > 2
+            ends = rows.check_finite(integers=is_image)
+            if is_image:
+                self._warn_of_other_unit(max(map(abs, ends)))
         return rows
 
-    def _read_rows(self) -> int:
-        """Rows to read at a time when only their values are looked at."""
-        return max(1, 2**18 // self.n_features_in_)
+    def _warn_of_other_unit(self, largest: float) -> None:
+        """Warn of images whose largest magnitude contradicts that of the fitted ones."""
+        scaler = self.model_.scaler
+        if scaler.contradicts(largest):
+            warnings.warn(
+                f"X must be in the unit of the fitted images ({scaler.low:g} to {scaler.high:g}), "
+                f"got values up to {largest:g}; scale them as the fitted ones were",
+                InputRangeWarning,
+                stacklevel=5,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the model on the CPU; optimisers and replay stay behind."""

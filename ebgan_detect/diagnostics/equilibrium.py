@@ -164,7 +164,7 @@ def equilibrium(
     rows = rows_of_shape(detector, X, detector.input_shape_, type(detector).__name__)
     if len(rows) < 2:
         raise InvalidInputError(f"X must have at least two rows, got {len(rows)}")
-    rows.check_finite(max(1, 2**18 // detector.n_features_in_))
+    rows.check_finite()
     random = check_random_state(random_state)
     chosen = np.sort(random.permutation(len(rows))[:max_rows])
     device = resolve_device(detector.device)

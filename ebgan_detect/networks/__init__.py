@@ -9,7 +9,12 @@ from ebgan_detect.networks.architecture import (
     build_autoencoder,
     build_networks,
 )
-from ebgan_detect.networks.conv import conv_autoencoder, conv_networks, default_channels
+from ebgan_detect.networks.conv import (
+    check_sides,
+    conv_autoencoder,
+    conv_networks,
+    default_channels,
+)
 from ebgan_detect.networks.dcgan import dcgan_adversaries
 from ebgan_detect.networks.mlp import mlp_adversaries, mlp_autoencoder, mlp_networks
 
@@ -21,6 +26,7 @@ __all__ = [
     "build_adversaries",
     "build_autoencoder",
     "build_networks",
+    "check_sides",
     "conv_autoencoder",
     "conv_networks",
     "dcgan_adversaries",

@@ -203,7 +203,8 @@ def build_adversaries(
 def _seeded(seed: int) -> Iterator[None]:
     """Seed the global generator, which layers draw their weights from, and restore it."""
     with torch.random.fork_rng(devices=[]):
-        torch.random.manual_seed(seed)
+        # Not torch.random.manual_seed, which would seed every GPU too, and for good.
+        torch.default_generator.manual_seed(seed)
         yield
 
 

@@ -168,7 +168,7 @@ def conv_autoencoder(
     return AutoEncoder(encoder, _upsampling(code_dim, widths, shapes, bounded, normalise=False))
 
 
-def check_sides(input_shape: tuple[int, int, int]) -> None:
+def check_sides(input_shape: tuple[int, ...]) -> None:
     """Refuse images that are too small or too large to halve and double.
 
     Parameters

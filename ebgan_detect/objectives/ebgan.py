@@ -158,7 +158,7 @@ class EBGANObjective(AutoEncoderObjective):
     def training_tensors(self) -> dict[str, Tensor]:
         if self.replay is None:
             return {}
-        return {f"replay.{name}": buffer for name, buffer in self.replay.named_buffers()}
+        return {"replay.rows": self.replay.rows, "replay.n_stored": self.replay.n_stored}
 
     @override
     def negatives(self, n: int, rng: torch.Generator) -> Tensor | None:

@@ -22,17 +22,25 @@ class ReplayBuffer(nn.Module):
         Shape of one row.
     """
 
-    rows: Tensor
     n_stored: Tensor
+    _allocated: Tensor
 
     def __init__(self, capacity: int, input_shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.register_buffer("rows", torch.zeros(capacity, *input_shape), persistent=False)
+        self.capacity = capacity
+        self.register_buffer("_allocated", torch.empty(0, *input_shape), persistent=False)
         self.register_buffer("n_stored", torch.zeros(1, dtype=torch.int64), persistent=False)
 
     def __reduce__(self) -> tuple[type[ReplayBuffer], tuple[int, tuple[int, ...]]]:
         """Copies and pickles start empty: the rows belong to one training."""
-        return ReplayBuffer, (len(self.rows), tuple(self.rows.shape[1:]))
+        return ReplayBuffer, (self.capacity, tuple(self._allocated.shape[1:]))
+
+    @property
+    def rows(self) -> Tensor:
+        """The ring of shape (capacity, ...), allocated when first used: scoring needs none."""
+        if len(self._allocated) < self.capacity:
+            self._allocated = self._allocated.new_zeros(self.capacity, *self._allocated.shape[1:])
+        return self._allocated
 
     def extend(self, batch: Tensor) -> None:
         """Store rows, overwriting the oldest.
@@ -42,10 +50,9 @@ class ReplayBuffer(nn.Module):
         batch : Tensor of shape (n, ...)
             New rows; of more than the capacity, the last ones are kept.
         """
-        capacity = len(self.rows)
-        batch = batch[-capacity:]
+        batch = batch[-self.capacity :]
         slots = torch.arange(len(batch), device=batch.device).add_(self.n_stored)
-        self.rows.index_copy_(0, slots.remainder_(capacity), batch)
+        self.rows.index_copy_(0, slots.remainder_(self.capacity), batch)
         self.n_stored.add_(len(batch))
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
@@ -63,6 +70,6 @@ class ReplayBuffer(nn.Module):
         Tensor of shape (n, ...)
             Stored rows; zeros as long as nothing is stored.
         """
-        share = torch.rand(n, generator=rng, device=self.rows.device, dtype=torch.float64)
-        n_kept = self.n_stored.clamp(max=len(self.rows))
+        share = torch.rand(n, generator=rng, device=self.n_stored.device, dtype=torch.float64)
+        n_kept = self.n_stored.clamp(max=self.capacity)
         return self.rows.index_select(0, share.mul_(n_kept).long())

@@ -104,7 +104,7 @@ def energy_unit(estimator: Any) -> str:
 def require(estimator: Any, *names: str) -> None:
     """Refuse what lacks a needed attribute, before any work."""
     pyplot()
-    if hasattr(estimator, "fit"):  # a served model has no fit
+    if hasattr(estimator, "fit"):  # anything else is refused below
         check_is_fitted(estimator)
     for name in names:
         if not hasattr(estimator, name):

@@ -119,8 +119,8 @@ class EnergySurfaceDisplay(Display):
                 f"X must have shape (n, 2) to be drawn in a plane, got {rows.shape}; "
                 "EnergyMapDisplay takes more features"
             )
-        rows.check_finite(2**16)
-        points = np.concatenate(list(rows.arrays(2**16))).astype(float)
+        rows.check_finite()
+        points = np.concatenate(list(rows.arrays())).astype(float)
         low, high = points.min(axis=0), points.max(axis=0)
         rim = np.where(high > low, (high - low) / 4, 1.0) if eps is None else eps
         xx0, xx1 = np.meshgrid(*np.linspace(low - rim, high + rim, grid_resolution).T)

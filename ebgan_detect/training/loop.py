@@ -122,7 +122,7 @@ class _Loop:
         self.trainer = trainer
         self.objective = objective
         self.rows = rows
-        if not objective.optimizers:
+        if not objective.optimizers or _elsewhere(objective):
             objective.configure_optimizers(trainer.learning_rate)
         self.base_rates = {
             player: trainer.learning_rate * objective.rate_factors.get(player, 1.0)
@@ -195,7 +195,8 @@ class _Loop:
             seed = self.trainer.seed + self.run.epoch
             torch.default_generator.manual_seed(seed)
             if on_gpu:
-                torch.cuda.manual_seed_all(seed)
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
             self.update_all()
 
     def update_all(self) -> None:
@@ -303,3 +304,14 @@ class _Loop:
         """Call one hook of every callback."""
         for callback in self.trainer.callbacks:
             getattr(callback, hook)(self.run)
+
+
+def _elsewhere(objective: Objective) -> bool:
+    """Whether the optimisers' moments lie on another device than the weights, since a move."""
+    return any(
+        value.ndim > 0 and value.device != weight.device
+        for optimizer in objective.optimizers.values()
+        for weight, moments in optimizer.state.items()
+        for value in moments.values()
+        if isinstance(value, Tensor)
+    )

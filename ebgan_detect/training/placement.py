@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -142,11 +143,42 @@ def sparing_threads(module: nn.Module, batch_size: int) -> Iterator[None]:
     """
     # A convolution uses its weights once for each pixel; 64 is a guess, good enough here.
     uses = sum(p.numel() * (64 if p.ndim > 2 else 1) for p in module.parameters())
-    small = batch_size * uses < WORTH_SHARING
-    before = torch.get_num_threads()
+    if batch_size * uses >= WORTH_SHARING:
+        yield
+        return
+    before = _ONE_THREAD.enter()
     try:
-        if small and before > 1:
-            torch.set_num_threads(1)
         yield
     finally:
-        torch.set_num_threads(before)
+        _ONE_THREAD.leave(before)
+
+
+class _OneThread:
+    """Trainings that run on one thread, perhaps side by side in threads of Python.
+
+    torch's number is the calling thread's own and the next new thread's start: the first
+    training that enters tells the number that all return to, and the last to leave restores it.
+    """
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.inside = 0
+        self.before = 1
+
+    def enter(self) -> int:
+        """Lower the number; return what this thread has to go back to."""
+        with self.lock:
+            if not self.inside:
+                self.before = torch.get_num_threads()
+            self.inside += 1
+            torch.set_num_threads(1)
+            return self.before
+
+    def leave(self, before: int) -> None:
+        """Put the number back."""
+        with self.lock:
+            self.inside -= 1
+            torch.set_num_threads(before)
+
+
+_ONE_THREAD = _OneThread()

@@ -1,0 +1,296 @@
+"""Fits that go on: further rows, further epochs, checkpoints; and fits that end too early."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from tables import SMALL, ring
+
+from ebgan_detect import (
+    Callback,
+    EBGANDetector,
+    EBGANWarning,
+    InvalidInputError,
+    InvalidParameterError,
+    TrainingDivergedError,
+    load,
+    save,
+)
+from ebgan_detect.base import contract
+from ebgan_detect.model import EnergyModel
+from ebgan_detect.networks import mlp_networks
+from ebgan_detect.partition import row_positions
+
+# --- further rows and epochs --------------------------------------------------------------------
+
+
+def test_warm_start_goes_on_and_keeps_the_parts(table):
+    detector = EBGANDetector(warm_start=True, **SMALL).fit(table)
+    part, first = detector._partition, detector.energy(table)
+    detector.fit(table)
+    assert detector._partition == part
+    assert detector.n_iter_ == 6
+    assert detector.history_["epoch"] == [1, 2, 3, 4, 5, 6]
+    assert not np.array_equal(detector.energy(table), first)
+
+
+class Seen(Callback):
+    """The scaled rows of every training."""
+
+    def __init__(self):
+        self.rows = []
+
+    def on_train_begin(self, run):
+        self.rows.append(run.rows.take(torch.arange(len(run.rows))))
+
+
+def as_bytes(rows):
+    """Rows as a set."""
+    return {row.tobytes() for row in np.asarray(rows)}
+
+
+def test_partial_fit_from_scratch_learns_and_keeps_calibration_rows_apart(table):
+    seen = Seen()
+    detector = EBGANDetector(
+        calibration_fraction=0.2, callbacks=[seen], **SMALL | {"learning_rate": 1e-2}
+    )
+    energies = [
+        detector.partial_fit(part).energy(table).mean()
+        for _ in range(12)
+        for part in np.split(table, 3)
+    ]
+    scaler = detector.model_.scaler
+    calibrated = as_bytes(scaler(torch.from_numpy(detector._calibration_rows.values)))
+    trained = as_bytes(torch.cat(seen.rows))
+    assert not trained & calibrated
+    assert trained | calibrated == as_bytes(scaler(torch.from_numpy(table)))
+    assert detector.n_iter_ == 36
+    assert len(detector.calibration_energies_) == len(calibrated)
+    assert energies[-1] < energies[0] / 2
+
+
+@pytest.mark.filterwarnings("ignore::ebgan_detect.CalibrationWarning")
+@pytest.mark.parametrize("n_first", [1, 200])
+def test_partial_fit_on_a_row_or_two_keeps_calibration_rows_apart(n_first, table):
+    seen = Seen()
+    detector = EBGANDetector(callbacks=[seen], **SMALL).partial_fit(table[:n_first])
+    assert detector._calibration_rows.apart is (n_first == 200)
+    del seen.rows[:]
+    for start in range(200, 280, 2):
+        detector.partial_fit(table[start : start + 2])
+    rows = detector._calibration_rows
+    assert rows.apart
+    assert (rows.positions < detector._partition.calibration_below).all()
+    scaler = detector.model_.scaler
+    calibrated = as_bytes(scaler(torch.from_numpy(rows.values)))
+    trained = as_bytes(torch.cat(seen.rows))
+    assert not trained & calibrated
+    assert trained | calibrated >= as_bytes(scaler(torch.from_numpy(table[200:280])))
+
+
+@pytest.mark.filterwarnings("ignore::ebgan_detect.CalibrationWarning")
+def test_call_without_a_row_to_train_on_only_calibrates(table):
+    detector = EBGANDetector(keep_state="separation", **SMALL).partial_fit(table[:300])
+    n_calibrated = len(detector.calibration_energies_)
+    parts = detector._partition.divide(row_positions([table[300:]], detector._seed))
+    before = detector.energy(table)
+    for held_out in (parts.validation, parts.calibration):
+        for number in held_out[:2]:
+            detector.partial_fit(table[300 + number : 301 + number])
+    np.testing.assert_array_equal(detector.energy(table), before)
+    assert detector.n_iter_ == 1
+    assert len(detector.calibration_energies_) > n_calibrated
+
+
+def test_criterion_scores_a_bounded_number_of_validation_rows(table, monkeypatch):
+    lengths = []
+    separation = contract.separation
+
+    def watched(held_out, seed):
+        lengths.append(len(held_out))
+        return separation(held_out, seed)
+
+    monkeypatch.setattr(contract, "separation", watched)
+    monkeypatch.setattr(contract, "ROWS_TO_JUDGE", 7)
+    EBGANDetector(keep_state="separation", **SMALL).fit(table)
+    assert lengths == [7]
+
+
+def test_warm_start_refuses_fewer_members(table):
+    detector = EBGANDetector(n_estimators=2, warm_start=True, **SMALL).fit(table)
+    before = detector.energy(table)
+    with pytest.raises(InvalidParameterError, match="at least the 2 members"):
+        detector.set_params(n_estimators=1).fit(table)
+    np.testing.assert_array_equal(detector.energy(table), before)
+
+
+def test_partial_fit_after_fit_moves_gently(table):
+    detector = EBGANDetector(**SMALL | {"max_epochs": 60}).fit(table)
+    before = detector.energy(table).mean()
+    detector.partial_fit(ring(200, 5))
+    assert detector.energy(table).mean() < 3 * before + 0.01
+
+
+def test_checkpoint_takes_up_a_finished_fit(table, tmp_path):
+    detector = EBGANDetector(checkpoint=tmp_path, n_estimators=2, **SMALL).fit(table)
+    again = EBGANDetector(checkpoint=tmp_path, n_estimators=2, **SMALL).fit(table)
+    np.testing.assert_array_equal(again.energy(table), detector.energy(table))
+    assert again.history_ == detector.history_
+
+
+def test_checkpoint_without_a_seed_keeps_its_own(table, tmp_path):
+    first = EBGANDetector(checkpoint=tmp_path, **SMALL | {"random_state": None}).fit(table)
+    again = EBGANDetector(checkpoint=tmp_path, **SMALL | {"random_state": None}).fit(table)
+    np.testing.assert_array_equal(again.energy(table), first.energy(table))
+
+
+def factory_with(width):
+    """A network factory; another process makes another function object."""
+
+    def factory(shape):
+        return mlp_networks(shape, hidden_sizes=(width,), code_dim=2, latent_dim=2, bounded=False)
+
+    return factory
+
+
+def test_checkpoint_knows_factories_and_numpy_integers_again(table, tmp_path):
+    brief = {**SMALL, "checkpoint": tmp_path, "hidden_sizes": "auto", "latent_dim": 2}
+    first = EBGANDetector(architecture=factory_with(4), batch_size=np.int64(64), **brief).fit(table)
+    again = EBGANDetector(architecture=factory_with(4), batch_size=64, **brief).fit(table)
+    np.testing.assert_array_equal(again.energy(table), first.energy(table))
+
+
+# --- fits that end too early ----------------------------------------------------------------------
+
+
+def test_interrupted_fit_is_usable_and_says_so(table):
+    class Interrupt(Callback):
+        def on_step_end(self, run):
+            if run.epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.warns(EBGANWarning, match="interrupted; the state after epoch 2 of 3"):
+        detector = EBGANDetector(callbacks=[Interrupt()], **SMALL).fit(table)
+    assert detector.n_iter_ == 2
+    assert np.isfinite(detector.offset_)
+    assert set(detector.predict(table)) == {-1, 1}
+
+
+class InterruptFirstEpochOfRun(Callback):
+    """Press Ctrl-C in the first epoch of the n-th training that callbacks see."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.begun = 0
+
+    def on_train_begin(self, run):
+        self.begun += 1
+
+    def on_step_end(self, run):
+        if self.begun == self.n:
+            raise KeyboardInterrupt
+
+
+def test_interrupt_before_the_first_epoch_is_passed_on(table):
+    detector = EBGANDetector(callbacks=[InterruptFirstEpochOfRun(1)], **SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(table)
+    with pytest.raises(NotFittedError):
+        detector.energy(table)
+
+
+def test_interrupt_in_a_later_member_keeps_the_earlier_ones(table):
+    detector = EBGANDetector(n_estimators=3, callbacks=[InterruptFirstEpochOfRun(2)], **SMALL)
+    with pytest.warns(EBGANWarning, match="1 of 3 members"):
+        detector.fit(table)
+    assert len(detector.model_.members) == 1
+    assert np.isfinite(detector.energy(table)).all()
+
+
+class InterruptFirstStep(Callback):
+    """Press Ctrl-C."""
+
+    def on_step_end(self, run):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"callbacks": [InterruptFirstStep()]}, KeyboardInterrupt),
+        ({"learning_rate": 1e30}, TrainingDivergedError),
+    ],
+    ids=["interrupted", "diverged"],
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_continuation_that_fails_leaves_the_detector_as_it_was(method, changed, error, table):
+    detector = EBGANDetector(warm_start=True, **SMALL | {"max_epochs": 5}).fit(table)
+    before, threshold = detector.energy(table), detector.offset_
+    detector.set_params(**changed)
+    with pytest.raises(error):
+        getattr(detector, method)(ring(600, 1))
+    np.testing.assert_array_equal(detector.energy(table), before)
+    assert detector.offset_ == threshold
+    assert detector.n_iter_ == 5
+    detector.set_params(callbacks=None, learning_rate=1e-3).partial_fit(table)
+    assert np.isfinite(detector.energy(table)).all()
+
+
+@pytest.mark.parametrize(
+    "bad", [ring(50) * np.nan, np.zeros((50, 5)) + np.inf, np.zeros((50, 3, 3, 3, 3))]
+)
+def test_refused_rows_leave_the_detector_as_it_was(bad, table):
+    detector = EBGANDetector(**SMALL).fit(table)
+    before = detector.energy(table)
+    with pytest.raises(InvalidInputError):
+        detector.fit(bad)
+    np.testing.assert_array_equal(detector.energy(table), before)
+    assert detector.n_features_in_ == 2
+
+
+# --- what a fitted detector holds ----------------------------------------------------------------
+
+
+def test_model_that_only_scores_allocates_no_replay(table, tmp_path):
+    save(EBGANDetector(**SMALL).fit(table), tmp_path / "model.ebgan")
+    detector = load(tmp_path / "model.ebgan")
+    detector.energy(table)
+    (game,) = detector.model_.games()
+    assert sum(b.numel() for name, b in game.named_buffers() if "replay" in name) == 1
+    detector.partial_fit(table)
+    assert len(game.replay.rows) == game.replay.capacity > 1000
+
+
+def test_weights_are_not_moved_in_inference_mode(table, monkeypatch):
+    """Weights that are moved in it cannot train any more, as after a change of device."""
+    detector = EBGANDetector(**SMALL).fit(table)
+    modes = []
+    to = EnergyModel.to
+
+    def watched(self, *args):
+        modes.append(torch.is_inference_mode_enabled())
+        return to(self, *args)
+
+    monkeypatch.setattr(EnergyModel, "to", watched)
+    with torch.inference_mode():
+        detector.energy(table)
+    assert modes == [False]
+
+
+def test_moments_on_another_device_than_the_weights_start_anew(table):
+    detector = EBGANDetector(**SMALL).fit(table)
+    (game,) = detector.model_.games()
+    for optimizer in game.optimizers.values():
+        for moments in optimizer.state.values():
+            moments["exp_avg"] = moments["exp_avg"].to("meta")
+    detector.partial_fit(table)
+    assert np.isfinite(detector.energy(table)).all()
+
+
+def test_fit_on_a_cpu_seeds_no_gpu(table, monkeypatch):
+    """torch.random.manual_seed would seed every GPU of the caller, for good."""
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeded.append)
+    EBGANDetector(device="cpu", **SMALL).fit(table)
+    assert seeded == []
