@@ -198,6 +198,8 @@ def test_attributes_of_an_absent_server_are_absent():
     with pytest.raises(AttributeError, match=f"must be asked for it, and fails: {NOWHERE}"):
         _ = served.offset_
     assert "TritonDetector" in served._repr_html_()
+    with served, pytest.raises(AttributeError, match="tried 1 times"):
+        _ = served.offset_
 
 
 @pytest.mark.triton
@@ -304,6 +306,21 @@ def test_calls_leave_nothing_in_memory(server, protocol):
     for _ in range(3):
         TritonDetector(url(server, protocol), "table").energy(table(200))
     assert connections() <= before
+
+
+@pytest.mark.triton
+def test_calls_within_a_block_ask_once_what_is_served(server, monkeypatch):
+    describe, asked = Link.describe, []
+
+    def counting(*arguments, **options):
+        asked.append(arguments)
+        return describe(*arguments, **options)
+
+    monkeypatch.setattr(Link, "describe", counting)
+    with TritonDetector(server.grpc_url, "table") as served:
+        for _ in range(3):
+            served.energy(table(2))
+    assert len(asked) == 1
 
 
 @pytest.mark.triton

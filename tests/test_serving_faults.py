@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import threading
@@ -17,10 +18,11 @@ import pytest
 import torch
 from served_models import copy_model, export, fit, listener, regions, table, workers
 
-from ebgan_detect import ServerError
+from ebgan_detect import InvalidInputError, ServerError
 from ebgan_detect.serving import TritonDetector
 from ebgan_detect.serving.call import Call
 from ebgan_detect.serving.flight import Flight
+from ebgan_detect.serving.link import Link
 from ebgan_detect.serving.results import Results
 from ebgan_detect.serving.transport import Answer
 from ebgan_detect.serving.workers import Workers
@@ -114,12 +116,16 @@ def _leaves_nothing_behind():
 
 
 class Feed(torch.utils.data.Dataset):
-    """Rows that cause an event when the client reads row number N / 2 in order to send it."""
+    """Rows that cause an event when the client reads row number N / 2 in order to send it.
+
+    `sent` says how many were handed out to be sent before.
+    """
 
     def __init__(self, rows, event):
         self.rows = rows
         self.event = event
         self.passes = 0
+        self.sent = 0
 
     def __len__(self):
         return len(self.rows)
@@ -132,6 +138,7 @@ class Feed(torch.utils.data.Dataset):
         self.passes += numbers[0] == 0
         if self.passes == 2 and self.event is not None and N // 2 in numbers:
             event, self.event = self.event, None
+            self.sent = numbers[0]
             event()
         return self.rows[numbers]
 
@@ -210,13 +217,19 @@ def check_partial(error, expected):
 @pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_call_fails_when_another_model_comes_back(
-    own_server, repository, rows, background, protocol, seen
+    own_server, repository, rows, background, monkeypatch, protocol, seen
 ):
     server = own_server()
+    infer, received = Link.infer, []
+
+    def counting(*arguments, **options):
+        answer = infer(*arguments, **options)
+        received.append(len(answer.values["energy"]))
+        return answer
 
     def replace_model():
-        if not seen:
-            time.sleep(0.5)  # until nothing is in flight that could break off
+        if not seen:  # nothing may be in flight that could break off
+            wait_until(lambda: sum(received) == feed.sent)
         crash(server)
         for file in ("config.pbtxt", "configs/python.pbtxt"):
             path = repository / "table" / file
@@ -227,6 +240,8 @@ def test_call_fails_when_another_model_comes_back(
         else:
             server.restart()
 
+    monkeypatch.setattr(Link, "infer", counting)
+    feed = Feed(rows, replace_model)
     served = TritonDetector(
         url(server, protocol),
         "table",
@@ -235,7 +250,7 @@ def test_call_fails_when_another_model_comes_back(
         concurrency=4 if seen else 1,
     )
     with pytest.raises(ServerError, match="another model is served") as info:
-        served.energy(Feed(rows, replace_model))
+        served.energy(feed)
     # No row can be told to be of the one model or of the other.
     assert not info.value.rows_done.any()
     assert np.isnan(info.value.partial_result["energy"]).all()
@@ -249,14 +264,44 @@ def test_call_fails_when_a_new_version_takes_over(own_server, repository, rows, 
         folder = repository / "table"
         shutil.copytree(folder / "1", repository.parent / "staged")
         (repository.parent / "staged").rename(folder / "2")
-        wait_until(lambda: status(f"{server.http_url}/v2/models/table/versions/2/ready") == 200)
-        wait_until(lambda: status(f"{server.http_url}/v2/models/table/versions/1/ready") != 200)
+        wait_for_second_version(server)
 
     with TritonDetector(server.grpc_url, "table") as served:
         with pytest.raises(ServerError, match="version 2 answers, version 1 did") as info:
             served.energy(Feed(rows, add_version))
         assert not info.value.rows_done.any()
         np.testing.assert_allclose(served.energy(rows), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scored", [True, False], ids=["scored", "only described"])
+def test_facts_and_scores_within_a_block_follow_a_new_version(
+    own_server, repository, detector, rows, scored
+):
+    server = own_server(mode="poll")
+    newer = fit(2 * rows[:200])
+    assert newer.offset_ != detector.offset_
+    with TritonDetector(server.grpc_url, "table") as served:
+        assert served.offset_ == detector.offset_
+        if scored:
+            served.energy(rows[:10])
+        with pytest.raises(InvalidInputError):
+            served.energy(rows[:10, :3])
+        export(newer, repository, "table", max_batch_size=256)
+        wait_for_second_version(server)
+        assert served.offset_ == newer.offset_
+        decision = served.decision_function(rows[:10])
+        np.testing.assert_allclose(
+            decision, served.score_samples(rows[:10]) - served.offset_, rtol=1e-5, atol=1e-5
+        )
+        # Several requests are answered only if the new version is the one that is expected.
+        np.testing.assert_allclose(served.energy(rows[:600]), newer.energy(rows[:600]), rtol=1e-5)
+
+
+def wait_for_second_version(server):
+    """Wait until it has taken over."""
+    versions = f"{server.http_url}/v2/models/table/versions"
+    wait_until(lambda: status(f"{versions}/2/ready") == 200)
+    wait_until(lambda: status(f"{versions}/1/ready") != 200)
 
 
 def status(place):
@@ -436,6 +481,14 @@ def test_absent_server_is_tried_a_few_times(protocol, rows):
     assert time.monotonic() - began > (0.1 + 0.2 + 0.4) / 2
     with pytest.raises(ServerError, match=r"of 0.5 s has passed, and all the time.*refused"):
         TritonDetector(place, "table", retries=1000, deadline=0.5).energy(rows[:10])
+
+
+def test_requests_leave_the_callers_random_state_alone(server, rows):
+    before = random.getstate()
+    TritonDetector(server.grpc_url, "table").energy(rows[:10])
+    with pytest.raises(ServerError, match="tried 2 times"):
+        TritonDetector("127.0.0.1:1", "table", retries=1).energy(rows[:10])
+    assert random.getstate() == before
 
 
 def test_unknown_host_is_named(rows):

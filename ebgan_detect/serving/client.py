@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,7 @@ from ebgan_detect.serving.call import Call
 from ebgan_detect.serving.connections import KeepsConnections
 from ebgan_detect.serving.results import Values
 from ebgan_detect.serving.served import OUTPUTS, ServedModel
+from ebgan_detect.serving.session import Session
 from ebgan_detect.serving.settings import Settings
 from ebgan_detect.serving.validation import checked_rows
 
@@ -76,7 +78,8 @@ class TritonDetector(OutlierMixin, KeepsConnections):
     Attributes
     ----------
     offset_ : float
-        Threshold of the served model, asked of the server at each access, as the others are.
+        Threshold of the served model. It and the others are asked of the server at each access,
+        once and over a connection of their own.
     input_shape_ : tuple of int
         Shape of one row.
     n_features_in_ : int
@@ -400,7 +403,7 @@ class TritonDetector(OutlierMixin, KeepsConnections):
     def _fact(self) -> ServedModel:
         """What the server says about the model; no attribute where it says nothing."""
         try:
-            with self._connected(retries=0) as session:
+            with Session(replace(self._settings(), retries=0)) as session:
                 return session.served(Call(ATTRIBUTE_SECONDS, self.request_timeout))
         except ServerError as error:
             raise AttributeError(f"the server must be asked for it, and fails: {error}") from error

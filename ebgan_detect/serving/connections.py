@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator
@@ -42,23 +41,15 @@ class KeepsConnections(BaseEstimator, ABC):
             session.close(wait=wait)
 
     @contextmanager
-    def _connected(self, **changes: Any) -> Iterator[Session]:
-        """The connections that are kept open, or others for one call, with changed settings."""
+    def _connected(self) -> Iterator[Session]:
+        """The connections that are kept open, or others for one call."""
         settings = self._settings()
         session: Session | None = self.__dict__.get("_open")
         if session is not None and session.serves(settings):
             yield session
-            return
-        session = Session(replace(settings, **changes))
-        wait = False  # after Ctrl-C: a server that hangs must not hold the user up
-        try:
-            yield session
-            wait = True
-        except Exception:
-            wait = True
-            raise
-        finally:
-            session.close(wait=wait)
+        else:
+            with Session(settings) as session:
+                yield session
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles have no connections."""

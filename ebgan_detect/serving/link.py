@@ -159,7 +159,7 @@ class Link:
 
     def _attempt(self, action: Callable[[Transport], T], call: Call) -> T:
         """Do something with an open connection, again after interruptions."""
-        pauses = iter(self.settings.pauses())
+        pauses = self.settings.pauses()
         while True:
             try:
                 if self._transport is None:

@@ -39,6 +39,8 @@ class ServedModel:
 
     Attributes
     ----------
+    version : str
+        Version that was asked for, or else the one described; '' where neither is known.
     max_batch_size : int
         Most rows in a request.
     input_shape : tuple of int
@@ -53,6 +55,7 @@ class ServedModel:
         Digest of weights, scaling and calibration, equal for equal models only; None likewise.
     """
 
+    version: str
     max_batch_size: int
     input_shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -101,6 +104,7 @@ class ServedModel:
             if missing:
                 raise KeyError(*sorted(missing))
             return cls(
+                version=version or parameters.get("model_version", ""),
                 max_batch_size=max(1, int(config["max_batch_size"])),
                 input_shape=tuple(int(side) for side in tensor["dims"]),
                 dtype=INPUT_TYPES[tensor["data_type"]],

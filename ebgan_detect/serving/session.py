@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from ebgan_detect.data import Rows
 from ebgan_detect.errors import ServerError
@@ -22,7 +22,7 @@ __all__ = ["Session"]
 
 
 class Session:
-    """Connections to one model.
+    """Connections to one model; they must be closed, as a ``with`` block does.
 
     Parameters
     ----------
@@ -36,7 +36,13 @@ class Session:
         self._workers = Workers(settings.concurrency, link)
         self._process = os.getpid()
         self._served: ServedModel | None = None
-        self._version: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After Ctrl-C a server that hangs must not hold the user up.
+        self.close(wait=kind is None or issubclass(kind, Exception))
 
     def serves(self, settings: Settings) -> bool:
         """Whether these connections are the ones wanted.
@@ -65,7 +71,7 @@ class Session:
         self._workers.close(wait=wait)
 
     def served(self, call: Call) -> ServedModel:
-        """What is served, asked once unless something has changed since.
+        """What is served, asked once unless a call has failed or met another version since.
 
         Parameters
         ----------
@@ -130,9 +136,8 @@ class Session:
                 raise
             flight.salvage(error)
             raise results.failure(self._sentence(error)) from error
-        if self._version not in (None, call.version):
+        if served.version != call.version:
             self._served = None
-        self._version = call.version
         return results.values
 
     def _send(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ebgan_detect.serving.address import Address
@@ -49,13 +49,16 @@ class Settings:
     private_key: str | None
     certificate_chain: str | None
 
-    def pauses(self) -> list[float]:
+    def pauses(self) -> Iterator[float]:
         """Waiting times before further tries: doubled each time, and drawn at random.
 
-        Returns
-        -------
-        list of float
-            One for each retry [s].
+        Yields
+        ------
+        float
+            One for each retry [s], in [0.05, 2].
         """
-        longest = (min(FIRST_PAUSE * 2**k, LONGEST_PAUSE) for k in range(self.retries))
-        return [limit * random.uniform(0.5, 1.0) for limit in longest]
+        source = random.Random()  # the caller's stays as it is
+        longest = FIRST_PAUSE
+        for _ in range(self.retries):
+            yield longest * source.uniform(0.5, 1.0)
+            longest = min(2 * longest, LONGEST_PAUSE)
