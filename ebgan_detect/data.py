@@ -140,15 +140,11 @@ class Rows:
             start += len(tensor)
             yield tensor
 
-    def check_finite(
-        self, size: int | None = None, *, integers: bool = False
-    ) -> tuple[float, float]:
+    def check_finite(self, *, integers: bool = False) -> tuple[float, float]:
         """Refuse nan and infinity, and find the range of the values.
 
         Parameters
         ----------
-        size : int, optional
-            Rows to read at a time; as in `arrays` when absent.
         integers : bool
             Whether to read integers too, which are always finite, for their range.
 
@@ -164,7 +160,7 @@ class Rows:
         """
         low, high = np.inf, -np.inf
         start = 0
-        for chunk in self.arrays(size):
+        for chunk in self.arrays():
             if chunk.dtype.kind != "f" and not integers:
                 return np.nan, np.nan
             least, largest = chunk.min(), chunk.max()
@@ -248,13 +244,33 @@ def _as_array(x: Any) -> NDArray[Any]:
         array = check_array(
             x, dtype="numeric", ensure_all_finite=False, allow_nd=True, ensure_min_features=0
         )
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
+        _check_columns(x)
+        if isinstance(error, TypeError):
+            raise
         raise InvalidInputError(str(error)) from error
     if array.dtype.kind not in "buif":
+        _check_columns(x)
         raise InvalidInputError(
             f"X must hold numbers, got dtype {array.dtype}; encode text and dates first"
         )
     return array
+
+
+def _check_columns(x: Any) -> None:
+    """Name the first column of a frame that holds no numbers, if there is one."""
+    for name in getattr(x, "columns", ()):
+        column = x[name]
+        values = np.asarray(column)
+        try:
+            is_numeric = values.dtype.kind in "buifO" and len(values.astype(np.float64)) >= 0
+        except (ValueError, TypeError):
+            is_numeric = False
+        if not is_numeric:
+            kind = getattr(column, "dtype", "another type")
+            raise InvalidInputError(
+                f"X must hold numbers, got {kind} in column {name!r}; encode text and dates first"
+            )
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:

@@ -107,7 +107,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         Share of the rows set aside for ``keep_state='separation'``; not used otherwise.
     calibration_fraction : float, default=0.1
         Share of the rows set aside for the threshold and p-values; raised to what
-        `false_alarm_rate` needs, up to a third of the rows.
+        `false_alarm_rate` needs, up to a third of the rows, and never more than half of them.
+        With 0 both come from the training rows, and hold for none but those.
     contamination : 'auto' or float, default='auto'
         `'auto'`: the rows are taken as normal, and the threshold is the conformal one at
         `false_alarm_rate`. A float in (0, 0.5]: that share of all fitted rows is called
@@ -129,7 +130,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     callbacks : list of Callback, default=None
         Hooks into training.
     warm_start : bool, default=False
-        Whether `fit` goes on from the fitted state.
+        Whether `fit` goes on from the fitted state. Batches, learning rate, epochs, members
+        and thresholds may change then; what the first fit has settled may not.
     preset : {None, 'paper'}, default=None
         What stands behind `'auto'`. None: settings found to detect. `'paper'`: those of the
         paper [1]_, which were found to generate: a fixed margin of 10 (fully connected), 20,
@@ -154,8 +156,11 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         share of negatives below the margin, `margin`, `learning_rate`, `seconds`.
     health_ : str
         `'healthy'`, or what went wrong and its remedy.
+    hinge_weight_ : float
+        Weight of the hinge in force; nan without an adversary.
     settings_ : dict
-        Values in place of `'auto'`.
+        Values in place of `'auto'` where they follow from the kind of input, and settings that
+        no parameter sets.
     n_iter_ : int
         Epochs trained.
     input_shape_ : tuple of int
@@ -402,7 +407,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         settings = self.settings_
         weight = float(settings["hinge_weight"])
         if callable(self.margin):
-            return self.margin, weight
+            return partial(_checked, self.margin), weight
         if isinstance(self.margin, tuple | list):
             return partial(_between, *self.margin), weight
         if not isinstance(self.margin, str):
@@ -432,6 +437,16 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             latent_dim=latent_dim,
         )
         return build_networks(factory, plan.input_shape, latent_dim=latent_dim, seed=plan.seed)
+
+
+def _checked(schedule: Callable[[float], float], progress: float) -> float:
+    """Margin of the user's own schedule."""
+    margin = schedule(progress)
+    if not real(0, closed="()").holds(margin):
+        raise InvalidParameterError(
+            f"margin must return a float > 0, got {margin!r} at {progress:.3g} of the training"
+        )
+    return margin
 
 
 def _between(start: float, stop: float, progress: float) -> float:

@@ -101,13 +101,17 @@ def write_sealed(
     write_atomically(path, blank.replace(_NO_DIGEST.encode(), digest.encode(), 1))
 
 
-def read_sealed(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_sealed(
+    path: str | os.PathLike[str], remedy: str = "write it again with save"
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file written by `write_sealed` and check its digest.
 
     Parameters
     ----------
     path : path-like
         File to read.
+    remedy : str
+        What to do about a file that cannot be read.
 
     Returns
     -------
@@ -133,12 +137,11 @@ def read_sealed(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[s
         tensors = safetensors.torch.load(content) if intact else {}
     except UNREADABLE as error:
         raise ModelFileError(
-            f"{path} is not a model file of ebgan-detect, or it is truncated; "
-            "write it again with save"
+            f"{path} is not a file of ebgan-detect, or it is truncated; {remedy}"
         ) from error
     if not intact:
         raise ModelFileError(
             f"{path} does not match the digest stored in it: at least one byte has changed; "
-            "restore it from a copy or write it again with save"
+            f"restore it from a copy or {remedy}"
         )
     return tensors, header

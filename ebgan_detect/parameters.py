@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
+from types import BuiltinFunctionType, CodeType
 from typing import Any
+
+import numpy as np
 
 from ebgan_detect.errors import InvalidParameterError
 
@@ -14,11 +19,13 @@ __all__ = [
     "Rule",
     "auto_or",
     "check_parameters",
+    "described",
     "flag",
     "integer",
     "none_or",
     "one_of",
     "real",
+    "seed",
     "sizes",
 ]
 
@@ -130,6 +137,24 @@ def flag() -> Rule:
     return Rule(lambda v: isinstance(v, bool), "True or False")
 
 
+def seed() -> Rule:
+    """Sources of randomness as scikit-learn takes them.
+
+    Returns
+    -------
+    Rule
+        The rule: None, a whole number that NumPy takes for a seed, or a RandomState.
+    """
+    return Rule(
+        lambda v: (
+            v is None
+            or isinstance(v, np.random.RandomState)
+            or (_is(v, Integral) and 0 <= v < 2**32)
+        ),
+        "None, an int from 0 to 2**32 - 1 or a RandomState",
+    )
+
+
 def auto_or(rule: Rule) -> Rule:
     """A rule that `'auto'` passes too.
 
@@ -203,6 +228,54 @@ def check_parameters(parameters: Mapping[str, Any], rules: Mapping[str, Rule]) -
     ]
     if problems:
         raise InvalidParameterError("\n".join(problems))
+
+
+def described(value: Any) -> str | int | float | None:
+    """A parameter in a form that is the same in every process, to compare it with another.
+
+    Parameters
+    ----------
+    value : object
+        Any parameter.
+
+    Returns
+    -------
+    str, int, float or None
+        Numbers, text and None as they are. A Python function by its name and a digest of its
+        code, its defaults and what it encloses; all else by its `repr`.
+
+    Examples
+    --------
+    >>> [described(np.int64(3)), described((1, 2))]
+    [3, '(1, 2)']
+    >>> described(lambda p: 1.0) == described(lambda p: 2.0)
+    False
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str | int | float | None):
+        return value
+    if not hasattr(value, "__code__"):
+        return repr(_essence(value))
+    digest = hashlib.sha256(repr(_essence(value)).encode()).hexdigest()
+    return f"{value.__module__}.{value.__qualname__} ({digest[:12]})"
+
+
+def _essence(value: Any) -> Any:
+    """What a function does, without the address that its `repr` has."""
+    if isinstance(value, CodeType):
+        constants = [_essence(constant) for constant in value.co_consts]
+        return value.co_code, value.co_names, value.co_varnames, constants
+    if isinstance(value, frozenset):
+        return sorted(map(repr, value))  # its own order differs from process to process
+    if isinstance(value, partial):
+        return _essence(value.func), value.args, value.keywords
+    code = getattr(value, "__code__", None)
+    if code is None:
+        named = isinstance(value, type | BuiltinFunctionType)
+        return f"{value.__module__}.{value.__qualname__}" if named else value
+    enclosed = [_essence(cell.cell_contents) for cell in value.__closure__ or ()]
+    return _essence(code), value.__defaults__, value.__kwdefaults__, enclosed
 
 
 def _is(value: Any, kind: type) -> bool:

@@ -50,6 +50,8 @@ def save(detector: BaseDetector, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
+    InvalidParameterError
+        If it is no detector of this library.
     sklearn.exceptions.NotFittedError
         If the detector is not fitted.
     OSError
@@ -59,6 +61,11 @@ def save(detector: BaseDetector, path: str | os.PathLike[str]) -> None:
     --------
     load : Read the file back.
     """
+    if not isinstance(detector, BaseDetector):
+        raise InvalidParameterError(
+            f"detector must be one of this library's detectors, got {type(detector).__name__}; "
+            "of a pipeline, save the last step, and give it what the other steps make of new rows"
+        )
     check_is_fitted(detector, "model_")
     model = detector.model_
     kept = detector._calibration_rows
@@ -73,7 +80,7 @@ def save(detector: BaseDetector, path: str | os.PathLike[str]) -> None:
         "class": type(detector).__name__,
         "parameters": {
             name: _plain(value)
-            for name, value in detector.get_params(deep=False).items()
+            for name, value in (detector.get_params(deep=False) | detector._settled).items()
             if name not in OF_THIS_MACHINE and _is_plain(value)
         },
         "settings": {k: _plain(v) for k, v in detector.settings_.items() if _is_plain(v)},
@@ -149,6 +156,7 @@ def load(
             )
         parameters["architecture"] = header["settings"]["architecture"] = architecture
     detector = CLASSES[header["class"]](device=device, **parameters)
+    detector._settle()
     detector.settings_ = {name: _tupled(value) for name, value in header["settings"].items()}
     for name, value in header["fitted"].items():
         setattr(detector, name, _tupled(value))

@@ -259,6 +259,17 @@ def test_fit_checks_its_output_before_any_work(tmp_path, name, folder):
     assert "absent.csv" not in line
 
 
+@pytest.mark.parametrize("command", ["fit", "score"])
+def test_output_over_a_file_that_is_read_is_refused(command, tmp_path, table, fitted):
+    data = store(table, "csv", tmp_path)
+    before = data.read_bytes()
+    model = [] if command == "fit" else ["-m", fitted / "model.ebgan"]
+    result = run(command, data, *model, "-o", tmp_path / "." / data.name)
+    assert result.exit_code == 2
+    assert "would be overwritten" in result.stderr.replace("\n", " ")
+    assert data.read_bytes() == before
+
+
 def test_fit_tells_all_wrong_parameters_in_one_line(tmp_path, fitted):
     result = run(
         "fit", fitted / "normal.csv", "-o", tmp_path / "m", "--batch-size", 0, "--n-estimators", 0
@@ -307,6 +318,8 @@ def test_fit_resizes_pictures(tmp_path, table):
         ["--size", "0x8"],
         ["--size", "8x8x8"],
         ["--scaling", "log"],
+        ["--seed", "-1"],
+        ["--seed", str(2**32)],
         ["--unknown"],
     ],
 )

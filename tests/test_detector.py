@@ -3,6 +3,7 @@
 import copy
 import pickle  # noqa: TID251 - scikit-learn's tools pickle estimators
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -18,15 +19,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from tables import SMALL, ring
+from torch import nn
 
 from ebgan_detect import (
     CalibrationWarning,
     Callback,
     EBGANDetector,
+    EBGANWarning,
     InputRangeWarning,
     InvalidInputError,
     InvalidParameterError,
 )
+from ebgan_detect.networks import mlp_networks
 from ebgan_detect.partition import row_positions
 
 
@@ -186,6 +190,14 @@ def test_too_few_calibration_rows_warn_and_take_the_largest_energy():
     assert np.isfinite(detector.offset_)
 
 
+@pytest.mark.parametrize(("n", "parameters"), [(60, {"calibration_fraction": 0}), (1, {})])
+def test_calibration_on_training_rows_warns(n, parameters, table):
+    detector = EBGANDetector(**SMALL, **parameters)
+    with pytest.warns(CalibrationWarning, match="come from rows that were trained on"):
+        detector.fit(table[:n])
+    assert len(detector.calibration_energies_) == n
+
+
 def test_calibration_rows_touch_neither_scaling_nor_weights(table):
     """Training on the training rows alone, given as such, ends in the same network."""
     detector = EBGANDetector(**SMALL).fit(table)
@@ -197,7 +209,9 @@ def test_calibration_rows_touch_neither_scaling_nor_weights(table):
     np.testing.assert_array_equal(
         detector.calibration_energies_, np.sort(detector.energy(table[calibration]))
     )
-    alone = EBGANDetector(calibration_fraction=0, **SMALL).fit(table[training])
+    alone = EBGANDetector(calibration_fraction=0, **SMALL)
+    with pytest.warns(CalibrationWarning, match="rows that were trained on"):
+        alone.fit(table[training])
     np.testing.assert_array_equal(alone.energy(table), detector.energy(table))
 
 
@@ -237,6 +251,12 @@ def test_margin_follows_what_is_asked(margin, ends, table):
     assert margins[-1] == pytest.approx(ends[1] - step / 2, abs=step + 1e-6)
 
 
+@pytest.mark.parametrize("value", [-1.0, 0.0, np.nan, "x", None])
+def test_margin_callable_must_return_a_margin(value, table):
+    with pytest.raises(InvalidParameterError, match=r"margin must return a float > 0, got"):
+        EBGANDetector(margin=lambda p: value, **SMALL).fit(table)
+
+
 # --- reproducibility ------------------------------------------------------------------------
 
 
@@ -248,6 +268,32 @@ def test_same_seed_gives_the_same_scores_also_on_refit(table, fitted):
     )
     other = EBGANDetector(**SMALL | {"random_state": 1}).fit(table)
     assert not np.array_equal(other.score_samples(table), fitted.score_samples(table))
+
+
+def dropping(shape):
+    """Networks with dropout, which draws from torch's global generator."""
+    made = mlp_networks(shape, hidden_sizes=(8,), code_dim=2, latent_dim=32, bounded=False)
+    return nn.Sequential(made.encoder, nn.Dropout()), made.decoder, made.generator
+
+
+@pytest.mark.usefixtures("unchanged_global_random_state")
+@pytest.mark.parametrize("architecture", ["mlp", dropping])
+def test_fits_in_threads_are_reproducible(architecture, table):
+    def energies(_=None):
+        return EBGANDetector(architecture=architecture, **SMALL).fit(table).energy(table)
+
+    alone = energies()
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(energies, range(6)):
+            np.testing.assert_array_equal(found, alone)
+
+
+@pytest.mark.parametrize("random_state", [-1, 2**32, "x", 0.5, True, np.random.default_rng(0)])
+def test_random_state_that_is_none_raises(random_state, table, fitted):
+    with pytest.raises(InvalidParameterError, match="random_state must be None, an int from 0"):
+        EBGANDetector(random_state=random_state).fit(table)
+    with pytest.raises(InvalidParameterError, match="random_state must be None, an int from 0"):
+        fitted.sample(2, random_state=random_state)
 
 
 def test_global_random_states_are_untouched(table):
@@ -342,6 +388,13 @@ def test_scoring_reads_every_image_once(image_detector, images):
     dataset = Counting()
     image_detector.energy(dataset)
     assert dataset.reads == 60 + 1  # one tells the shape
+
+
+@pytest.mark.parametrize("shape", [(40, 12, 12, 3), (40, 12, 12, 1)])
+def test_images_with_channels_last_warn(shape, np_rng):
+    x = np_rng.integers(0, 256, shape, dtype=np.uint8)
+    with pytest.warns(EBGANWarning, match="channels last.*moveaxis"):
+        EBGANDetector(max_epochs=1, margin=1.0, random_state=0).fit(x)
 
 
 @pytest.mark.parametrize("shape", [(60, 3, 9, 11), (60, 12, 10), (60, 2, 4, 5)])

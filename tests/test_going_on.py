@@ -12,11 +12,12 @@ from ebgan_detect import (
     EBGANWarning,
     InvalidInputError,
     InvalidParameterError,
+    ModelFileError,
     TrainingDivergedError,
     load,
     save,
 )
-from ebgan_detect.base import contract
+from ebgan_detect.base import contract, fitting
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.networks import mlp_networks
 from ebgan_detect.partition import row_positions
@@ -158,6 +159,48 @@ def test_checkpoint_knows_factories_and_numpy_integers_again(table, tmp_path):
     first = EBGANDetector(architecture=factory_with(4), batch_size=np.int64(64), **brief).fit(table)
     again = EBGANDetector(architecture=factory_with(4), batch_size=64, **brief).fit(table)
     np.testing.assert_array_equal(again.energy(table), first.energy(table))
+
+
+def test_checkpoint_tells_functions_of_one_name_apart(table, tmp_path):
+    EBGANDetector(margin=lambda p: 1.0, checkpoint=tmp_path, **SMALL).fit(table)
+    with pytest.raises(ModelFileError, match=r"was written with margin='test_going_on"):
+        EBGANDetector(margin=lambda p: 5.0, checkpoint=tmp_path, **SMALL).fit(table)
+    factories = {**SMALL, "checkpoint": tmp_path / "factories", "latent_dim": 2}
+    EBGANDetector(architecture=factory_with(4), **factories).fit(table)
+    with pytest.raises(ModelFileError, match="was written with architecture="):
+        EBGANDetector(architecture=factory_with(5), **factories).fit(table)
+
+
+def test_checkpoint_says_what_differs(table, tmp_path):
+    EBGANDetector(checkpoint=tmp_path, **SMALL).fit(table)
+    with pytest.raises(ModelFileError, match="was written with other training rows;"):
+        EBGANDetector(checkpoint=tmp_path, **SMALL).fit(table + 1)
+    with pytest.raises(ModelFileError, match="was written with another random_state;"):
+        EBGANDetector(checkpoint=tmp_path, **SMALL | {"random_state": 1}).fit(table)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("adversarial", False), ("margin", 7.0), ("hidden_sizes", (8,)), ("scaling", "minmax")],
+)
+@pytest.mark.parametrize("is_loaded", [False, True], ids=["fitted", "loaded"])
+def test_going_on_refuses_what_it_would_have_to_ignore(name, value, is_loaded, table, tmp_path):
+    detector = EBGANDetector(warm_start=True, **SMALL).fit(table)
+    if is_loaded:
+        save(detector, tmp_path / "model.ebgan")
+        detector = load(tmp_path / "model.ebgan")
+    detector.set_params(**{name: value})
+    for method in (detector.fit, detector.partial_fit):
+        with pytest.raises(InvalidParameterError, match=f"{name} must stay .*, got ") as caught:
+            method(table)
+        assert f"got {value!r};" in str(caught.value)
+    assert detector.set_params(warm_start=False).fit(table).n_iter_ == 3
+
+
+def test_calibration_rows_that_are_kept_are_bounded(table, monkeypatch):
+    monkeypatch.setattr(fitting, "KEPT_ROWS", 25)
+    detector = EBGANDetector(**SMALL).partial_fit(table[:300]).partial_fit(table[300:])
+    assert len(detector.calibration_energies_) == 25
 
 
 # --- fits that end too early ----------------------------------------------------------------------

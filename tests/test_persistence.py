@@ -10,8 +10,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from ebgan_detect import EBGANDetector, ModelFileError, load, save
+from ebgan_detect import EBGANDetector, InvalidParameterError, ModelFileError, load, save
 from ebgan_detect.files import read_sealed, write_sealed
 
 BRIEF = {"max_epochs": 2, "random_state": 0}
@@ -158,10 +160,27 @@ def test_newer_format_and_other_kinds_are_refused(model_file, tmp_path):
     with pytest.raises(ModelFileError, match="must hold a detector"):
         load(tmp_path / "kind.ebgan")
     (tmp_path / "text.ebgan").write_text("a,b\n1,2\n")
-    with pytest.raises(ModelFileError, match="not a model file"):
+    with pytest.raises(ModelFileError, match="not a file of ebgan-detect"):
         load(tmp_path / "text.ebgan")
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "absent.ebgan")
+
+
+def test_pipeline_cannot_be_saved_and_hears_what_can(table, tmp_path):
+    pipeline = make_pipeline(StandardScaler(), EBGANDetector(max_epochs=1, margin=1.0)).fit(table)
+    with pytest.raises(InvalidParameterError, match="got Pipeline; of a pipeline, save the last"):
+        save(pipeline, tmp_path / "model.ebgan")
+    assert not (tmp_path / "model.ebgan").exists()
+
+
+def test_parameters_set_after_the_fit_make_no_other_model(table, tmp_path):
+    brief = {"max_epochs": 2, "margin": 1.0, "learning_rate": np.float32(1e-3), "random_state": 0}
+    detector = EBGANDetector(**brief).fit(table)
+    expected = detector.energy(table)
+    save(detector.set_params(adversarial=False, code_dim=3), tmp_path / "model.ebgan")
+    found = load(tmp_path / "model.ebgan")
+    np.testing.assert_array_equal(found.energy(table), expected)
+    assert found.adversarial
 
 
 def test_unfitted_detector_cannot_be_saved(tmp_path):

@@ -23,7 +23,17 @@ from ebgan_detect.errors import (
 )
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
-from ebgan_detect.parameters import Rule, auto_or, check_parameters, flag, integer, one_of, real
+from ebgan_detect.parameters import (
+    Rule,
+    auto_or,
+    check_parameters,
+    described,
+    flag,
+    integer,
+    one_of,
+    real,
+    seed,
+)
 from ebgan_detect.partition import Partition, Parts, part_sizes, row_positions
 from ebgan_detect.scaling import SCALINGS, fit_scaler
 from ebgan_detect.thresholds import (
@@ -69,6 +79,7 @@ class BaseDetector(ScoringDetector):
         "calibration_fraction": real(0, 1, closed="[)"),
         "contamination": auto_or(real(0, 0.5, closed="(]")),
         "false_alarm_rate": real(0, 1, closed="()"),
+        "random_state": seed(),
         "scaling": one_of(*SCALINGS),
         "precision": one_of("auto", *PRECISIONS),
         "checkpoint": Rule(lambda v: v is None or isinstance(v, str | Path), "None or a folder"),
@@ -95,8 +106,19 @@ class BaseDetector(ScoringDetector):
         }
     )
 
+    _free_later: ClassVar[frozenset[str]] = _free_on_resume | {
+        "batch_size",
+        "keep_state",
+        "learning_rate",
+        "learning_rate_schedule",
+        "max_epochs",
+        "n_estimators",
+    }
+    """What may change between fits that go on; the first one has settled all else."""
+
     history_: dict[str, list[float]]
     n_iter_: int
+    _settled: dict[str, Any]
 
     # --- what a subclass adds ---------------------------------------------------------------
 
@@ -117,7 +139,8 @@ class BaseDetector(ScoringDetector):
         ----------
         X : array-like, Tensor, DataFrame, memmap or Dataset
             Rows of numbers of shape (n, d), (n, h, w) or (n, c, h, w) [any unit]. uint8
-            images count as 0...255.
+            images count as 0...255. Rows are read several times: a Dataset's transforms must
+            give the same row each time.
         y : None
             Ignored; present for scikit-learn's interface.
 
@@ -182,7 +205,8 @@ class BaseDetector(ScoringDetector):
         -------
         self
             The detector, with threshold and p-values recalibrated. A float `contamination`
-            is taken among the calibration rows, since not all fitted rows are at hand.
+            is taken among the calibration rows, since not all fitted rows are at hand. Of
+            these up to 32,768, a random sample of all calls, are kept and scored anew.
 
         Raises
         ------
@@ -214,11 +238,8 @@ class BaseDetector(ScoringDetector):
         """Check everything before any work, and place the rows."""
         check_parameters(self.get_params(deep=False), self._rules)
         resolve_device(self.device)
-        if continued and self.n_estimators < len(self.model_.members):
-            raise InvalidParameterError(
-                f"n_estimators must be at least the {len(self.model_.members)} members that are "
-                f"trained, got {self.n_estimators}; fit anew with warm_start=False for fewer"
-            )
+        if continued:
+            self._check_settled()
         rows = self._validate(X, reset=not continued)
         if not continued:
             for name in (
@@ -236,7 +257,33 @@ class BaseDetector(ScoringDetector):
                 name: given.get(name, default) if not _is_auto(given.get(name, "auto")) else default
                 for name, default in self._defaults(is_image=len(self.input_shape_) > 1).items()
             }
+            self._settle()
         return rows, row_positions(rows.arrays(), self._seed)
+
+    def _settle(self) -> None:
+        """Remember the parameters that further fits cannot change."""
+        given = self.get_params(deep=False)
+        self._settled = {name: value for name, value in given.items() if self._settles(name)}
+
+    def _settles(self, name: str) -> bool:
+        """Whether a parameter counts in the first fit alone."""
+        return name not in self._free_later
+
+    def _check_settled(self) -> None:
+        """Refuse parameters that a further fit would have to ignore."""
+        problems = [
+            f"{name} must stay {value!r} while the detector goes on, got {getattr(self, name)!r}"
+            for name, value in self._settled.items()
+            if described(value) != described(getattr(self, name))
+        ]
+        if self.n_estimators < len(self.model_.members):
+            problems.append(
+                f"n_estimators must be at least the {len(self.model_.members)} members that are "
+                f"trained, got {self.n_estimators}"
+            )
+        if problems:
+            remedy = "fit a clone of the detector, or with warm_start=False"
+            raise InvalidParameterError("\n".join(problems) + f"; {remedy}")
 
     def _draw_seed(self) -> int:
         """The seed of everything random in a fit; a checkpoint's where one is resumed."""
@@ -294,7 +341,7 @@ class BaseDetector(ScoringDetector):
         done = self.n_iter_ if continued else 0
         fingerprint = float(positions.sum())
         annealed = schedule == "constant" and getattr(self, "_annealed", False)
-        rate = self.learning_rate * (0.1 if annealed else 1.0)
+        rate = float(self.learning_rate) * (0.1 if annealed else 1.0)
         runs = train_members(
             model,
             scaled,
@@ -354,7 +401,7 @@ class BaseDetector(ScoringDetector):
         if self.checkpoint is None:
             return None
         parameters = {
-            name: _recorded(value)
+            name: described(value)
             for name, value in self.get_params(deep=False).items()
             if name not in self._free_on_resume
         }
@@ -389,23 +436,21 @@ class BaseDetector(ScoringDetector):
         self.calibration_energies_ = np.sort(energies)
         self.offset_ = -conformal_threshold(energies, self.false_alarm_rate)
         needed = rows_needed(self.false_alarm_rate)
-        if _is_auto(self.contamination) and len(energies) < needed:
+        if not self._calibration_rows.apart:
+            warnings.warn(
+                "threshold and p-values come from rows that were trained on, which fit better "
+                f"than new ones: false_alarm_rate={self.false_alarm_rate:g} will be exceeded; "
+                "give more rows, or calibration_fraction > 0",
+                CalibrationWarning,
+                stacklevel=3,
+            )
+        elif _is_auto(self.contamination) and len(energies) < needed:
             warnings.warn(
                 f"false_alarm_rate={self.false_alarm_rate:g} needs {needed} calibration rows, got "
                 f"{len(energies)}; the threshold is the largest calibration energy",
                 CalibrationWarning,
                 stacklevel=3,
             )
-
-
-def _recorded(value: Any) -> str | int | float | None:
-    """A parameter as a checkpoint records it: alike in every process."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, str | int | float | None):
-        return value
-    named = getattr(value, "__qualname__", None)
-    return repr(value) if named is None else f"{value.__module__}.{named}"
 
 
 def _is_auto(value: Any) -> bool:

@@ -41,8 +41,8 @@ PILOT_UPDATES = 300
 PILOT_ROWS = 2048
 ROWS_AT_ONCE = 256
 """Rows that a pilot or a criterion scores in one pass."""
-KEPT_BYTES = 2**26
-"""Calibration rows kept for later calls of `partial_fit`, which have to score them anew."""
+KEPT_ROWS, KEPT_BYTES = 2**15, 2**26
+"""Bounds on the calibration rows kept for later calls of `partial_fit`, which score them anew."""
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ class CalibrationRows:
         CalibrationRows
             A random sample of the rows: positions are random.
         """
-        limit = max(1, KEPT_BYTES // (8 * int(np.prod(rows.shape[1:]))))
+        limit = _most_kept(rows.shape)
         numbers = parts.calibration
         chosen = numbers[np.argsort(positions[numbers])[:limit]]
         chunks = list(rows.arrays(max(1, limit), chosen))
@@ -317,5 +317,10 @@ class CalibrationRows:
             return other
         positions, first = np.unique(np.r_[self.positions, other.positions], return_index=True)
         values = np.concatenate([self.values, other.values])[first]
-        limit = max(1, KEPT_BYTES // (8 * max(1, int(np.prod(values.shape[1:])))))
+        limit = _most_kept(values.shape)
         return CalibrationRows(positions[:limit], values[:limit], self.apart)
+
+
+def _most_kept(shape: tuple[int, ...]) -> int:
+    """Rows to keep of an input of that shape."""
+    return max(1, min(KEPT_ROWS, KEPT_BYTES // (8 * max(1, math.prod(shape[1:])))))

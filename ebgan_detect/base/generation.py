@@ -15,7 +15,7 @@ from torch import Tensor
 from ebgan_detect.base.scoring import ScoringDetector
 from ebgan_detect.data import Rows, as_rows
 from ebgan_detect.errors import InvalidInputError, InvalidParameterError
-from ebgan_detect.parameters import integer
+from ebgan_detect.parameters import check_parameters, integer, seed
 from ebgan_detect.training import resolve_device
 
 __all__ = ["GenerationMixin"]
@@ -123,10 +123,12 @@ class GenerationMixin(ScoringDetector):
     ) -> list[Tensor]:
         """Latents of each member."""
         check_is_fitted(self, "model_")
-        if not integer(1).holds(n_samples):
-            raise InvalidParameterError(f"n_samples must be an int >= 1, got {n_samples!r}")
-        seed = int(check_random_state(random_state).randint(2**31 - 1))
-        return self.model_.to(resolve_device(self.device)).draw_latents(n_samples, seed)
+        check_parameters(
+            {"n_samples": n_samples, "random_state": random_state},
+            {"n_samples": integer(1), "random_state": seed()},
+        )
+        drawn = int(check_random_state(random_state).randint(2**31 - 1))
+        return self.model_.to(resolve_device(self.device)).draw_latents(n_samples, drawn)
 
     def _generate(self, rows: Rows, member: int) -> NDArray[np.float64]:
         """Rows of one member's generator, from checked latents."""

@@ -26,6 +26,7 @@ from ebgan_detect.cli._options import (
     auto_or_int,
     auto_or_numbers,
     read_options,
+    refuse_overwriting,
 )
 from ebgan_detect.datafiles import read_rows
 from ebgan_detect.detector import EBGANDetector
@@ -97,7 +98,10 @@ def fit(
             "Folder for the state after each epoch. The same command then goes on from it."
         ),
     ] = None,
-    seed: Annotated[int | None, training_option("The same seed gives the same model.")] = None,
+    seed: Annotated[
+        int | None,
+        training_option("The same seed gives the same model.", min=0, max=2**32 - 1),
+    ] = None,
     contamination: Annotated[
         Any,
         typer.Option(
@@ -132,6 +136,7 @@ def fit(
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output.parent))
     if output.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(output))
+    refuse_overwriting(output, data)
     rows = read_rows(data, read_options(columns, drop, header, key, size))
     interruption = Interruption()
     detector = EBGANDetector(

@@ -96,3 +96,10 @@ Model = Annotated[
     Path | None,
     typer.Option("--model", "-m", help="Model file written by fit.", show_default=False),
 ]
+
+
+def refuse_overwriting(output: Path, *inputs: Path | None) -> None:
+    """Refuse an output that is one of the files read, before any work."""
+    for path in inputs:
+        if path is not None and output.exists() and path.exists() and output.samefile(path):
+            raise typer.BadParameter(f"--output {output} is read too, and would be overwritten")

@@ -23,6 +23,7 @@ from ebgan_detect.cli._options import (
     Quiet,
     Size,
     read_options,
+    refuse_overwriting,
 )
 from ebgan_detect.datafiles import DataRows, as_csv, check_output, stream_rows, write_table
 from ebgan_detect.errors import InvalidInputError
@@ -78,6 +79,7 @@ def score(
         raise typer.BadParameter("give either --model FILE or --triton URL")
     if output is not None:
         check_output(output)
+        refuse_overwriting(output, data, model)
     parts: list[dict[str, NDArray[Any]]] = []
     n = n_outliers = 0
     with ExitStack() as connections:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ebgan_detect.errors import InvalidParameterError
+from ebgan_detect.randomness import globally_seeded
 
 __all__ = [
     "Adversaries",
@@ -101,7 +102,7 @@ def build_networks(
     InvalidParameterError
         If the factory returns something else, or a shape does not fit.
     """
-    with _seeded(seed):
+    with globally_seeded(seed):
         networks = Networks(*_modules(factory(input_shape), "encoder", "decoder", "generator"))
         with _trial(networks, input_shape, f" and latent_dim={latent_dim}") as rows:
             outputs = {
@@ -140,7 +141,7 @@ def build_autoencoder(
     InvalidParameterError
         If the factory returns something else, or a shape does not fit.
     """
-    with _seeded(seed):
+    with globally_seeded(seed):
         made = factory(input_shape)
         parts = made[:2] if isinstance(made, tuple) and len(made) == 3 else made
         networks = AutoEncoder(*_modules(parts, "encoder", "decoder"))
@@ -186,7 +187,7 @@ def build_adversaries(
     InvalidParameterError
         If the factory returns something else, or a shape does not fit.
     """
-    with _seeded(seed):
+    with globally_seeded(seed):
         networks = Adversaries(*_modules(factory(input_shape), "discriminator", "generator"))
         with _trial(networks, input_shape, f" and latent_dim={latent_dim}") as rows:
             given = tuple(networks.discriminator(rows).shape)
@@ -197,15 +198,6 @@ def build_adversaries(
             )
         _check_shapes(outputs, input_shape)
     return networks
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generator, which layers draw their weights from, and restore it."""
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.random.manual_seed, which would seed every GPU too, and for good.
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def _modules(made: object, *names: str) -> list[nn.Module]:

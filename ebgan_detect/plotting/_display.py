@@ -110,7 +110,7 @@ def require(estimator: Any, *names: str) -> None:
         if not hasattr(estimator, name):
             raise InvalidParameterError(
                 f"estimator must be a detector that has {name}, got {type(estimator).__name__}; "
-                "use EBGANDetector"
+                "use EBGANDetector, or the last step of a pipeline that ends in one"
             )
 
 

@@ -51,11 +51,10 @@ def checked_rows(X: Any, served: ServedModel, owner: str) -> Rows:
 
 def _check_values(rows: Rows, served: ServedModel) -> None:
     """Refuse what the model's input type cannot hold."""
-    size = max(1, 2**18 // served.n_features)
-    low, high = rows.check_finite(size)
+    low, high = rows.check_finite()
     if served.dtype == np.uint8:
         if not rows.is_uint8:
-            _check_bytes(rows, size)
+            _check_bytes(rows)
     elif max(abs(low), abs(high)) > LARGEST:
         raise InvalidInputError(
             "Input X contains a value too large for dtype('float32'), which the served model "
@@ -63,10 +62,10 @@ def _check_values(rows: Rows, served: ServedModel) -> None:
         )
 
 
-def _check_bytes(rows: Rows, size: int) -> None:
+def _check_bytes(rows: Rows) -> None:
     """Refuse what is no whole number in [0, 255]."""
     start = 0
-    for chunk in rows.arrays(size):
+    for chunk in rows.arrays():
         flat = chunk.reshape(len(chunk), -1)
         fits = (flat >= 0) & (flat <= 255) & (np.floor(flat) == flat)
         if not fits.all():

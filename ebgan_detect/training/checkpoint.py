@@ -18,6 +18,8 @@ from ebgan_detect.objectives import Objective
 __all__ = ["Checkpoint", "TrainingState"]
 
 FORMAT = 1
+OTHER = {"rows": "other training rows", "seed": "another random_state"}
+"""Settings whose values would tell a reader nothing."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        tensors, header = read_sealed(self.path)
+        tensors, header = read_sealed(self.path, "delete it, and training starts anew")
         if header.get("kind") != "checkpoint":
             raise ModelFileError(
                 f"{self.path.name} must be a checkpoint, got a {header.get('kind')} file"
@@ -196,8 +198,9 @@ class Checkpoint:
         found = header["settings"]
         for name, value in self.settings.items():
             if found.get(name) != value:
+                other = OTHER.get(name, f"{name}={found.get(name)!r}, got {value!r}")
                 raise ModelFileError(
-                    f"checkpoint {self.path.name} was written with {name}={found.get(name)!r}, "
-                    f"got {value!r}; go on with the old value or name another folder"
+                    f"checkpoint {self.path.name} was written with {other}; go on as before or "
+                    "name another folder"
                 )
         return TrainingState(tensors, header["epoch"], header["history"], header["best"], found)

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ebgan_detect.errors import EBGANWarning, ModelFileError, TrainingDivergedError
 from ebgan_detect.objectives import Objective
+from ebgan_detect.randomness import draws_globally, globally_seeded
 from ebgan_detect.training.callbacks import Callback
 from ebgan_detect.training.checkpoint import Checkpoint, TrainingState, below, gather, restore
 from ebgan_detect.training.metrics import EpochLog
@@ -187,16 +188,10 @@ class _Loop:
 
     def train_epoch(self) -> None:
         """One pass over the rows; the host waits for the device only at its end."""
-        device = self.trainer.device
-        on_gpu = device.type == "cuda"
-        with torch.random.fork_rng(devices=[device] if on_gpu else []):
-            # Layers of a user's own, such as dropout, draw from the global generators. Seeding
-            # just those in use spares a stack trace for every kind of device that is absent.
-            seed = self.trainer.seed + self.run.epoch
-            torch.default_generator.manual_seed(seed)
-            if on_gpu:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
+        if draws_globally(self.objective):  # layers of a user's own, such as dropout
+            with globally_seeded(self.trainer.seed + self.run.epoch, self.trainer.device):
+                self.update_all()
+        else:
             self.update_all()
 
     def update_all(self) -> None:
