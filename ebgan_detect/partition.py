@@ -33,7 +33,13 @@ class Parts(NamedTuple):
 
     @property
     def apart(self) -> bool:
-        """Whether no calibration row trains."""
+        """Whether no calibration row trains.
+
+        Returns
+        -------
+        bool
+            False where rows serve for both.
+        """
         return not np.isin(self.calibration, self.training).any()
 
     def filled(self, *, training: bool, calibration: bool) -> Parts:

@@ -97,6 +97,31 @@ def test_scores_are_negative_energies_and_maps_average_to_them(image_detector, i
     np.testing.assert_allclose(split.mean(axis=(1, 2)), energy, rtol=1e-12)
 
 
+def test_outputs_are_all_answers_from_one_pass(fitted, table, monkeypatch):
+    methods = {
+        "energy": fitted.energy,
+        "score": fitted.score_samples,
+        "decision": fitted.decision_function,
+        "label": fitted.predict,
+        "p_value": fitted.p_values,
+    }
+    expected = {name: method(table) for name, method in methods.items()}
+    passes = []
+    forward = type(fitted.model_).forward
+    monkeypatch.setattr(
+        type(fitted.model_), "forward", lambda *args: passes.append(1) or forward(*args)
+    )
+    found = fitted.outputs(table)
+    assert len(passes) == 1
+    assert list(found) == list(expected)
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, expected[name])
+        assert values.dtype == expected[name].dtype == (np.int64 if name == "label" else np.float64)
+    assert list(fitted.outputs(table, "label", "score")) == ["label", "score"]
+    with pytest.raises(InvalidParameterError, match=r"names must be among .*'p_value'.*'scores'"):
+        fitted.outputs(table, "scores")
+
+
 def test_energy_is_the_error_of_the_reconstruction(fitted, table):
     scaler = fitted.model_.scaler
     scaled, made = scaler(torch.tensor(table)), scaler(torch.tensor(fitted.reconstruct(table)))
@@ -390,7 +415,7 @@ def test_scoring_reads_every_image_once(image_detector, images):
     assert dataset.reads == 60 + 1  # one tells the shape
 
 
-@pytest.mark.parametrize("shape", [(40, 12, 12, 3), (40, 12, 12, 1)])
+@pytest.mark.parametrize("shape", [(60, 12, 12, 3), (60, 12, 12, 1)])
 def test_images_with_channels_last_warn(shape, np_rng):
     x = np_rng.integers(0, 256, shape, dtype=np.uint8)
     with pytest.warns(EBGANWarning, match="channels last.*moveaxis"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,12 +14,25 @@ from sklearn.utils.validation import _check_feature_names, _check_n_features, ch
 from torch import Tensor
 
 from ebgan_detect.data import Rows, as_rows, largest_magnitude
-from ebgan_detect.errors import InputRangeWarning, InvalidInputError
+from ebgan_detect.errors import InputRangeWarning, InvalidInputError, InvalidParameterError
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.thresholds import conformal_p_values
 from ebgan_detect.training import resolve_device
 
 __all__ = ["ScoringDetector", "rows_of_shape"]
+
+Answer = Callable[["ScoringDetector", NDArray[np.float64]], NDArray[Any]]
+
+ANSWERS: Mapping[str, Answer] = {
+    "energy": lambda detector, energies: energies,
+    "score": lambda detector, energies: -energies,
+    "decision": lambda detector, energies: -energies - detector.offset_,
+    "label": lambda detector, energies: np.where(-energies - detector.offset_ >= 0, 1, -1),
+    "p_value": lambda detector, energies: conformal_p_values(
+        detector.calibration_energies_, energies
+    ),
+}
+"""What follows from energies, by the names that served models have too."""
 
 
 def rows_of_shape(known: Any, X: Any, shape: tuple[int, ...], owner: str) -> Rows:
@@ -115,8 +128,7 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
         InvalidInputError
             As in `energy`.
         """
-        energies = self.energy(X)
-        return np.negative(energies, out=energies)
+        return self.outputs(X, "score")["score"]
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Score of each row relative to the threshold.
@@ -136,7 +148,7 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
         InvalidInputError
             As in `energy`.
         """
-        return self.score_samples(X) - self.offset_
+        return self.outputs(X, "decision")["decision"]
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Call each row an inlier or an outlier.
@@ -156,7 +168,7 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
         InvalidInputError
             As in `energy`.
         """
-        return np.where(self.decision_function(X) >= 0, 1, -1).astype(np.int64)
+        return self.outputs(X, "label")["label"]
 
     def p_values(self, X: Any) -> NDArray[np.float64]:
         """Conformal p-value of each row against the held-out calibration rows.
@@ -179,8 +191,35 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
         InvalidInputError
             As in `energy`.
         """
+        return self.outputs(X, "p_value")["p_value"]
+
+    def outputs(self, X: Any, *names: str) -> dict[str, NDArray[Any]]:
+        """Several answers from one pass over the rows.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, DataFrame, memmap or Dataset
+            Rows of the fitted shape.
+        *names : {'energy', 'score', 'decision', 'label', 'p_value'}
+            Which answers; all when none is named.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n,)
+            float64, and int64 for labels.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a name is unknown.
+        InvalidInputError
+            As in `energy`.
+        """
+        for name in names:
+            if name not in ANSWERS:
+                raise InvalidParameterError(f"names must be among {list(ANSWERS)}, got {name!r}")
         energies = self.energy(X)
-        return conformal_p_values(self.calibration_energies_, energies)
+        return {name: ANSWERS[name](self, energies) for name in names or ANSWERS}
 
     def _energies(self, rows: Rows, numbers: NDArray[np.intp] | None = None) -> NDArray[np.float64]:
         """Energies of checked rows."""

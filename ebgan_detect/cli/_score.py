@@ -29,7 +29,6 @@ from ebgan_detect.datafiles import DataRows, as_csv, check_output, stream_rows, 
 from ebgan_detect.errors import InvalidInputError
 from ebgan_detect.persistence import load
 from ebgan_detect.serving import TritonDetector
-from ebgan_detect.thresholds import conformal_p_values
 
 
 def score(
@@ -108,18 +107,8 @@ def score_table(
 ) -> dict[str, NDArray[Any]]:
     """Everything about some rows from one pass through the networks."""
     check_names(detector, rows, data)
-    if isinstance(detector, TritonDetector):
-        answers = detector.outputs(rows.values, "score", "decision", "label", "p_value")
-        return {rows.kind: rows.names, **answers}
-    scores = detector.score_samples(rows.values)
-    decision = scores - detector.offset_
-    return {
-        rows.kind: rows.names,
-        "score": scores,
-        "decision": decision,
-        "label": np.where(decision >= 0, 1, -1),
-        "p_value": conformal_p_values(detector.calibration_energies_, -scores),
-    }
+    answers = detector.outputs(rows.values, "score", "decision", "label", "p_value")
+    return {rows.kind: rows.names, **answers}
 
 
 def check_names(detector: BaseDetector | TritonDetector, rows: DataRows, data: Path) -> None:

@@ -37,7 +37,13 @@ class ReplayBuffer(nn.Module):
 
     @property
     def rows(self) -> Tensor:
-        """The ring of shape (capacity, ...), allocated when first used: scoring needs none."""
+        """The ring, allocated when first used: scoring needs none.
+
+        Returns
+        -------
+        Tensor of shape (capacity, ...)
+            Stored rows; zeros where none is stored yet.
+        """
         if len(self._allocated) < self.capacity:
             self._allocated = self._allocated.new_zeros(self.capacity, *self._allocated.shape[1:])
         return self._allocated
