@@ -33,7 +33,7 @@ from ebgan_detect import (
     save,
 )
 from ebgan_detect.export import export_onnx
-from ebgan_detect.export.graph import PValues, ServedModel
+from ebgan_detect.export.graph import ExportedGraph, PValues
 from ebgan_detect.export.onnx import _checked, _training_digest
 from ebgan_detect.export.pipeline import Source
 from ebgan_detect.export.rescoring import rescore
@@ -179,7 +179,7 @@ def test_energies_and_labels_equal_the_estimators_at_any_batch(case, batch):
 
 def test_decisions_are_taken_in_float64(table):
     with torch.inference_mode():
-        answers = ServedModel(table.detector).eval()(torch.from_numpy(table.input[:288]))
+        answers = ExportedGraph(table.detector).eval()(torch.from_numpy(table.input[:288]))
     found = dict(zip(SCALARS, answers, strict=True))
     decision = table.detector.decision_function(table.rows)[:288]
     # In float32 a decision near the threshold would keep only few of its digits.

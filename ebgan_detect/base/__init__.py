@@ -5,9 +5,10 @@ from ebgan_detect.base.contract import BaseDetector
 from ebgan_detect.base.fitting import CalibrationRows, MemberPlan, turned
 from ebgan_detect.base.generation import GenerationMixin
 from ebgan_detect.base.reconstruction import ReconstructionMixin
-from ebgan_detect.base.scoring import rows_of_shape
+from ebgan_detect.base.scoring import ANSWERS, rows_of_shape
 
 __all__ = [
+    "ANSWERS",
     "ArchitectureMixin",
     "BaseDetector",
     "CalibrationRows",

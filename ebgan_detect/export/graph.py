@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ebgan_detect.base import BaseDetector
+from ebgan_detect.base import ANSWERS, BaseDetector
 from ebgan_detect.thresholds import p_value_table
 
-__all__ = ["OUTPUTS", "PValues", "ServedModel", "output_names"]
+__all__ = ["OUTPUTS", "ExportedGraph", "PValues", "output_names"]
 
-OUTPUTS = ("energy", "score", "decision", "label", "p_value")
+OUTPUTS = tuple(ANSWERS)
+"""Answers for each row, as `BaseDetector.outputs` names them."""
 TABLE_SIDE = 32
 """The p-value table has this many rows and columns, 1024 energies in all."""
 
@@ -65,7 +66,7 @@ class PValues(nn.Module):
         return self.p_values[below]
 
 
-class ServedModel(nn.Module):
+class ExportedGraph(nn.Module):
     """A fitted detector's answers to raw rows, as one function without branches on data.
 
     Scaling and everything after the networks run in float64, as in the estimator, and are
@@ -123,7 +124,7 @@ class ServedModel(nn.Module):
 
 
 def output_names(*, reconstruction: bool, energy_map: bool) -> list[str]:
-    """Names of what `ServedModel` answers.
+    """Names of what `ExportedGraph` answers.
 
     Parameters
     ----------

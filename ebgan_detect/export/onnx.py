@@ -21,7 +21,7 @@ from sklearn.pipeline import Pipeline
 
 from ebgan_detect.base import BaseDetector
 from ebgan_detect.errors import ExportError, InvalidParameterError, MissingDependencyError
-from ebgan_detect.export.graph import ServedModel, output_names
+from ebgan_detect.export.graph import ExportedGraph, output_names
 from ebgan_detect.export.pipeline import Source, prepend, transformer_graphs
 from ebgan_detect.export.rescoring import rescore
 from ebgan_detect.files import write_atomically
@@ -116,7 +116,7 @@ def export_onnx(
     transformers = transformer_graphs(source, OPSET)
     answers = {"reconstruction": reconstruction, "energy_map": energy_map}
     _require_answers(source.detector, answers)
-    served = ServedModel(source.detector, **answers)
+    served = ExportedGraph(source.detector, **answers)
     rows = torch.zeros(EXAMPLE_ROWS, *source.detector.input_shape_, dtype=dtype)
     model = _trace(served, rows.double() if transformers else rows, output_names(**answers))
     metadata = _metadata(source, [graph.SerializeToString() for graph in transformers])
@@ -173,7 +173,7 @@ def _input_dtype(source: Source, asked: str) -> torch.dtype:
     return allowed[asked]
 
 
-def _trace(served: ServedModel, rows: torch.Tensor, names: list[str]) -> ModelProto:
+def _trace(served: ExportedGraph, rows: torch.Tensor, names: list[str]) -> ModelProto:
     """Let torch write the graph."""
     with _quiet():
         try:
