@@ -259,8 +259,7 @@ def _as_array(x: Any) -> NDArray[Any]:
 
 def _check_columns(x: Any) -> None:
     """Name the first column of a frame that holds no numbers, if there is one."""
-    for name in getattr(x, "columns", ()):
-        column = x[name]
+    for name, column in _columns(x):
         values = np.asarray(column)
         try:
             is_numeric = values.dtype.kind in "buifO" and len(values.astype(np.float64)) >= 0
@@ -269,8 +268,17 @@ def _check_columns(x: Any) -> None:
         if not is_numeric:
             kind = getattr(column, "dtype", "another type")
             raise InvalidInputError(
-                f"X must hold numbers, got {kind} in column {name!r}; encode text and dates first"
+                f"X must hold numbers, got {kind} in column {name!r}; encode text and dates, "
+                "and fill in what is missing"
             )
+
+
+def _columns(x: Any) -> Iterator[tuple[Any, Any]]:
+    """Columns of a pandas or polars frame, with their names; of all else none."""
+    if hasattr(x, "iter_columns"):
+        yield from ((column.name, column) for column in x.iter_columns())
+    elif hasattr(x, "items") and hasattr(x, "columns"):
+        yield from x.items()
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:

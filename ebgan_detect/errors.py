@@ -5,6 +5,8 @@ Every message has the form *name, rule, value received, remedy*.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ __all__ = [
     "ServerError",
     "TrainingDivergedError",
     "TrainingHealthWarning",
+    "warn_caller",
 ]
 
 
@@ -84,3 +87,20 @@ class InputRangeWarning(EBGANWarning):
 
 class TrainingHealthWarning(EBGANWarning, ConvergenceWarning):
     """Training ended, but its history shows that the game collapsed or never started."""
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn at the line outside this library that led here, however deep the call.
+
+    Parameters
+    ----------
+    message : str
+        What the user should know.
+    category : type
+        Kind of warning.
+    """
+    package = __name__.partition(".")[0]
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, singledispatch
 from numbers import Integral, Real
-from types import BuiltinFunctionType, CodeType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ebgan_detect.errors import InvalidParameterError
 
@@ -242,12 +243,12 @@ def described(value: Any) -> str | int | float | None:
     -------
     str, int, float or None
         Numbers, text and None as they are. A Python function by its name and a digest of its
-        code, its defaults and what it encloses; all else by its `repr`.
+        code, its defaults and what it encloses; all else in words.
 
     Examples
     --------
     >>> [described(np.int64(3)), described((1, 2))]
-    [3, '(1, 2)']
+    [3, '[1, 2]']
     >>> described(lambda p: 1.0) == described(lambda p: 2.0)
     False
     """
@@ -255,27 +256,94 @@ def described(value: Any) -> str | int | float | None:
         value = value.item()
     if isinstance(value, str | int | float | None):
         return value
-    if not hasattr(value, "__code__"):
-        return repr(_essence(value))
-    digest = hashlib.sha256(repr(_essence(value)).encode()).hexdigest()
-    return f"{value.__module__}.{value.__qualname__} ({digest[:12]})"
+    essence = repr(_essence(value))
+    if not callable(value):
+        return essence
+    named = value if hasattr(value, "__qualname__") else type(value)
+    digest = hashlib.sha256(essence.encode()).hexdigest()
+    return f"{named.__module__}.{named.__qualname__} ({digest[:12]})"
 
 
-def _essence(value: Any) -> Any:
-    """What a function does, without the address that its `repr` has."""
-    if isinstance(value, CodeType):
-        constants = [_essence(constant) for constant in value.co_consts]
-        return value.co_code, value.co_names, value.co_varnames, constants
-    if isinstance(value, frozenset):
-        return sorted(map(repr, value))  # its own order differs from process to process
-    if isinstance(value, partial):
-        return _essence(value.func), value.args, value.keywords
-    code = getattr(value, "__code__", None)
-    if code is None:
-        named = isinstance(value, type | BuiltinFunctionType)
-        return f"{value.__module__}.{value.__qualname__}" if named else value
-    enclosed = [_essence(cell.cell_contents) for cell in value.__closure__ or ()]
-    return _essence(code), value.__defaults__, value.__kwdefaults__, enclosed
+def _essence(value: Any, around: tuple[int, ...] = ()) -> Any:
+    """A value and all that it consists of, without the address that a function's `repr` has."""
+    if id(value) in around:
+        return "itself"
+    parts = _parts(value)
+    if not isinstance(parts, list):
+        return parts
+    return [_essence(part, (*around, id(value))) for part in parts]
+
+
+@singledispatch
+def _parts(value: Any) -> Any:
+    """What a value consists of, as a list; what has no parts, as it is."""
+    if callable(value) and hasattr(value, "__dict__"):
+        return [type(value), vars(value)]
+    return value
+
+
+@_parts.register(list | tuple)
+def _(value: Sequence[Any]) -> list[Any]:
+    return list(value)
+
+
+@_parts.register(set | frozenset)
+def _(value: Collection[Any]) -> list[Any]:
+    return sorted(value, key=repr)  # their own order differs from process to process
+
+
+@_parts.register
+def _(value: dict) -> list[Any]:  # type: ignore[type-arg]
+    return sorted(value.items(), key=repr)
+
+
+@_parts.register
+def _(value: np.generic) -> Any:
+    return value.item()
+
+
+@_parts.register
+def _(value: np.ndarray) -> list[Any]:
+    digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+    return [str(value.dtype), value.shape, digest]
+
+
+@_parts.register
+def _(value: Tensor) -> list[Any]:
+    return [value.detach().cpu().numpy()]
+
+
+@_parts.register
+def _(value: partial) -> list[Any]:  # type: ignore[type-arg]
+    return [value.func, value.args, value.keywords]
+
+
+@_parts.register
+def _(value: MethodType) -> list[Any]:
+    return [value.__func__, value.__self__]
+
+
+@_parts.register
+def _(value: FunctionType) -> list[Any]:
+    return [value.__code__, value.__defaults__, value.__kwdefaults__, value.__closure__]
+
+
+@_parts.register
+def _(value: CodeType) -> list[Any]:
+    return [value.co_code, value.co_names, value.co_consts]
+
+
+@_parts.register
+def _(value: CellType) -> list[Any]:
+    try:
+        return [value.cell_contents]
+    except ValueError:  # empty, as while its function is being defined
+        return []
+
+
+@_parts.register(type | BuiltinFunctionType)
+def _(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
 
 
 def _is(value: Any, kind: type) -> bool:

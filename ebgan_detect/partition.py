@@ -115,8 +115,11 @@ class Partition:
         [[0, 2], [3], [1]]
         """
         ordered = np.sort(positions)
-        validation_below = float(ordered[n_calibration + n_validation])
-        return cls(seed, float(ordered[n_calibration]), validation_below)
+        # The lowest position itself would leave later rows below it in a part that is to be empty.
+        cutoffs = (
+            float(ordered[n]) if n else 0.0 for n in (n_calibration, n_calibration + n_validation)
+        )
+        return cls(seed, *cutoffs)
 
     def divide(self, positions: NDArray[np.float64]) -> Parts:
         """Sort rows into the three parts.

@@ -157,6 +157,8 @@ def load(
         parameters["architecture"] = header["settings"]["architecture"] = architecture
     detector = CLASSES[header["class"]](device=device, **parameters)
     detector._settle()
+    for name in detector._settled.keys() - header["parameters"].keys():
+        del detector._settled[name]  # a function, which the file does not hold
     detector.settings_ = {name: _tupled(value) for name, value in header["settings"].items()}
     for name, value in header["fitted"].items():
         setattr(detector, name, _tupled(value))

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from threading import RLock
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["draws_globally", "globally_seeded"]
+__all__ = ["GlobalRandomness", "draws_globally"]
 
 _LOCK = RLock()
 SILENT = (
@@ -36,32 +36,56 @@ SILENT = (
 """Layers that draw nothing once they have their weights."""
 
 
-@contextmanager
-def globally_seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed the global generators of the CPU and of one GPU, and put them back afterwards.
+class GlobalRandomness:
+    """A course of torch's global generators of one's own, on the CPU and on one GPU.
 
-    They belong to the process: other threads wait, else each would draw from the other's seed.
+    They belong to the process: while they are in use, other threads wait that want them too,
+    else each would draw from the other's course.
 
     Parameters
     ----------
     seed : int
-        The seed.
+        Where the course starts.
     device : device, optional
-        A GPU whose generator is seeded too.
-
-    Yields
-    ------
-    None
-        While the seed holds.
+        A GPU whose generator takes part.
     """
-    on_gpu = device is not None and device.type == "cuda"
-    with _LOCK, torch.random.fork_rng(devices=[device] if on_gpu else []):
-        # Not torch.random.manual_seed, which would seed every GPU too, and for good.
-        torch.default_generator.manual_seed(seed)
-        if on_gpu:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
+
+    def __init__(self, seed: int, device: torch.device | None = None) -> None:
+        self.seed = seed
+        self.gpu = device if device is not None and device.type == "cuda" else None
+        self.states: list[Tensor] = []
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Let what follows draw from this course, and put the process's own back.
+
+        Yields
+        ------
+        None
+            While the generators are in use.
+        """
+        with _LOCK, torch.random.fork_rng(devices=[] if self.gpu is None else [self.gpu]):
+            if self.states:
+                self._go_on()
+            else:
+                self._start()
+            yield
+            self.states = [torch.get_rng_state()]
+            if self.gpu is not None:
+                self.states.append(torch.cuda.get_rng_state(self.gpu))
+
+    def _start(self) -> None:
+        """Seed; not by torch.random.manual_seed, which would seed every GPU, and for good."""
+        torch.default_generator.manual_seed(self.seed)
+        if self.gpu is not None:
+            with torch.cuda.device(self.gpu):
+                torch.cuda.manual_seed(self.seed)
+
+    def _go_on(self) -> None:
+        """Return to where the course was left."""
+        torch.set_rng_state(self.states[0])
+        if self.gpu is not None:
+            torch.cuda.set_rng_state(self.states[1], self.gpu)
 
 
 def draws_globally(module: nn.Module) -> bool:
@@ -75,7 +99,7 @@ def draws_globally(module: nn.Module) -> bool:
     Returns
     -------
     bool
-        False only where all its layers are known not to.
+        False only where all its layers are known not to, and none has a hook.
 
     Examples
     --------
@@ -85,9 +109,11 @@ def draws_globally(module: nn.Module) -> bool:
     ... ]
     [False, True]
     """
-    own = __name__.partition(".")[0]
-    return not all(
-        (isinstance(layer, SILENT) and type(layer).__module__.startswith("torch."))
-        or type(layer).__module__.startswith(f"{own}.")
-        for layer in module.modules()
-    )
+    return not all(map(_is_silent, module.modules()))
+
+
+def _is_silent(layer: nn.Module) -> bool:
+    """Whether one layer, apart from those in it, is known to draw nothing."""
+    home = type(layer).__module__.partition(".")[0]
+    known = home == __name__.partition(".")[0] or (home == "torch" and isinstance(layer, SILENT))
+    return known and not layer._forward_hooks and not layer._forward_pre_hooks

@@ -313,6 +313,41 @@ def test_fits_in_threads_are_reproducible(architecture, table):
             np.testing.assert_array_equal(found, alone)
 
 
+def hooked(shape):
+    """Networks with a hook that draws from torch's global generator."""
+    made = mlp_networks(shape, hidden_sizes=(8,), code_dim=2, latent_dim=32, bounded=False)
+    made.encoder.register_forward_hook(
+        lambda module, _, code: code + torch.randn_like(code) if module.training else code
+    )
+    return made
+
+
+@pytest.mark.usefixtures("unchanged_global_random_state")
+def test_hooks_that_draw_are_reproducible(table):
+    first, again = (EBGANDetector(architecture=hooked, **SMALL).fit(table) for _ in range(2))
+    np.testing.assert_array_equal(first.energy(table), again.energy(table))
+
+
+def test_callback_may_wait_for_a_fit_in_another_thread(table):
+    energies = []
+
+    class Wait(Callback):
+        def on_epoch_end(self, run):
+            energies.append(pool.submit(fitted_elsewhere).result(timeout=60))
+
+        on_step_end = on_epoch_end
+
+    def fitted_elsewhere():
+        return EBGANDetector(margin=1.0, **SMALL).fit(table[:50]).energy(table)
+
+    with ThreadPoolExecutor(1) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        brief = {**SMALL, "max_epochs": 1, "callbacks": [Wait()], "margin": 1.0}
+        EBGANDetector(architecture=dropping, **brief).fit(table[:150])
+    assert len(energies) == 2
+    np.testing.assert_array_equal(*energies)
+
+
 @pytest.mark.parametrize("random_state", [-1, 2**32, "x", 0.5, True, np.random.default_rng(0)])
 def test_random_state_that_is_none_raises(random_state, table, fitted):
     with pytest.raises(InvalidParameterError, match="random_state must be None, an int from 0"):
@@ -388,8 +423,9 @@ def test_uint8_images_and_their_float_values_score_alike(image_detector, images)
 @pytest.mark.parametrize("method", ["score_samples", "energy_map", "partial_fit"])
 def test_images_of_another_range_warn(method, image_detector, images):
     detector = copy.deepcopy(image_detector)
-    with pytest.warns(InputRangeWarning, match=r"0 to 255\), got values up to 1"):
+    with pytest.warns(InputRangeWarning, match=r"0 to 255\), got values up to 1") as caught:
         getattr(detector, method)(images[:50] / 255.0)
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64, np.float32])
@@ -418,8 +454,14 @@ def test_scoring_reads_every_image_once(image_detector, images):
 @pytest.mark.parametrize("shape", [(60, 12, 12, 3), (60, 12, 12, 1)])
 def test_images_with_channels_last_warn(shape, np_rng):
     x = np_rng.integers(0, 256, shape, dtype=np.uint8)
-    with pytest.warns(EBGANWarning, match="channels last.*moveaxis"):
+    with pytest.warns(EBGANWarning, match="channels last.*moveaxis") as caught:
         EBGANDetector(max_epochs=1, margin=1.0, random_state=0).fit(x)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_series_of_three_channels_do_not_warn(np_rng):
+    x = np_rng.normal(size=(60, 20, 3))
+    EBGANDetector(max_epochs=1, margin=1.0, hidden_sizes=(8,), random_state=0).fit(x)
 
 
 @pytest.mark.parametrize("shape", [(60, 3, 9, 11), (60, 12, 10), (60, 2, 4, 5)])

@@ -1,5 +1,8 @@
 """Fits that go on: further rows, further epochs, checkpoints; and fits that end too early."""
 
+import copy
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 from tables import SMALL, ring
 
 from ebgan_detect import (
+    CalibrationWarning,
     Callback,
     EBGANDetector,
     EBGANWarning,
@@ -139,6 +143,16 @@ def test_warm_start_refuses_fewer_members(table):
     np.testing.assert_array_equal(detector.energy(table), before)
 
 
+@pytest.mark.filterwarnings("ignore::ebgan_detect.CalibrationWarning")
+@pytest.mark.parametrize("seed", range(4))
+def test_without_calibration_rows_all_training_rows_calibrate(seed, table):
+    brief = {**SMALL, "random_state": seed, "max_epochs": 1, "margin": 1.0}
+    detector = EBGANDetector(calibration_fraction=0, **brief).fit(table[:300])
+    detector.partial_fit(table[300:])
+    assert len(detector.calibration_energies_) == 600
+    assert not detector._calibration_rows.apart
+
+
 def test_partial_fit_after_fit_moves_gently(table):
     detector = EBGANDetector(**SMALL | {"max_epochs": 60}).fit(table)
     before = detector.energy(table).mean()
@@ -209,6 +223,25 @@ def test_going_on_refuses_what_it_would_have_to_ignore(name, value, is_loaded, t
             method(table)
         assert f"got {value!r};" in str(caught.value)
     assert detector.set_params(warm_start=False).fit(table).n_iter_ == 3
+
+
+def test_functions_that_a_file_does_not_hold_may_be_given_again(table, tmp_path):
+    def margin(progress):
+        return 3.0
+
+    save(EBGANDetector(margin=margin, **SMALL).fit(table), tmp_path / "model.ebgan")
+    detector = load(tmp_path / "model.ebgan").set_params(margin=margin)
+    assert detector.partial_fit(table).margin_ == 3
+
+
+def test_list_that_changes_later_changes_no_fitted_detector(table, tmp_path):
+    widths = [16]
+    detector = EBGANDetector(**SMALL | {"hidden_sizes": widths}).fit(table)
+    detector.set_params(hidden_sizes=(16,)).partial_fit(table)  # equal
+    widths.append(8)
+    save(detector, tmp_path / "model.ebgan")
+    found = load(tmp_path / "model.ebgan").energy(table)
+    np.testing.assert_array_equal(found, detector.energy(table))
 
 
 def test_calibration_rows_that_are_kept_are_bounded(table, monkeypatch):
@@ -291,6 +324,38 @@ def test_continuation_that_fails_leaves_the_detector_as_it_was(method, changed, 
     assert detector.n_iter_ == 5
     detector.set_params(callbacks=None, learning_rate=1e-3).partial_fit(table)
     assert np.isfinite(detector.energy(table)).all()
+
+
+def strictly(function, *arguments):
+    """Call a function that raises what it would warn of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        function(*arguments)
+
+
+def test_failure_after_the_training_leaves_the_detector_as_it_was(table):
+    detector = EBGANDetector(**SMALL).fit(table)
+    before, history = detector.energy(table), copy.deepcopy(detector.history_)
+    detector.set_params(false_alarm_rate=0.001)
+    with pytest.raises(CalibrationWarning):
+        strictly(detector.partial_fit, ring(50, 3))
+    np.testing.assert_array_equal(detector.energy(table), before)
+    assert detector.n_iter_ == 3
+    assert detector.history_ == history
+    new = EBGANDetector(false_alarm_rate=0.001, **SMALL)
+    with pytest.raises(CalibrationWarning):
+        strictly(new.partial_fit, ring(50, 3))
+    with pytest.raises(NotFittedError):
+        new.predict(table)
+
+
+def test_interrupt_in_a_later_member_that_goes_on_is_passed_on(table):
+    detector = EBGANDetector(n_estimators=2, **SMALL).fit(table)
+    before = detector.energy(table)
+    detector.set_params(callbacks=[InterruptFirstEpochOfRun(2)])
+    with pytest.raises(KeyboardInterrupt):
+        detector.partial_fit(ring(300, 1))
+    np.testing.assert_array_equal(detector.energy(table), before)
 
 
 @pytest.mark.parametrize(

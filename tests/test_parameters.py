@@ -1,14 +1,17 @@
 """Rules for constructor parameters."""
 
+import functools
 from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from ebgan_detect.errors import EBGANError, InvalidParameterError
 from ebgan_detect.parameters import (
     auto_or,
     check_parameters,
+    described,
     flag,
     integer,
     none_or,
@@ -89,3 +92,63 @@ def test_parameter_errors_are_the_librarys_and_value_errors():
         check_parameters({"n": None}, {"n": integer(1)})
     with pytest.raises(ValueError, match="n must be"):
         check_parameters({"n": None}, {"n": integer(1)})
+
+
+# --- in words -----------------------------------------------------------------------------------
+
+
+class Schedule:
+    """A margin of its own, as a method and as a callable."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def at(self, progress):
+        return self.value
+
+    __call__ = at
+
+
+def enclosing(value):
+    return lambda progress: float(np.ravel(value)[-1])
+
+
+def with_default(value):
+    return lambda progress, kept=value: kept
+
+
+def calling_itself(depth):
+    def margin(progress):
+        return 1.0 if progress <= depth else margin(progress - 1)
+
+    return margin
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Schedule,
+        lambda value: Schedule(value).at,
+        enclosing,
+        lambda value: enclosing(np.arange(5000) * value),
+        lambda value: enclosing(torch.arange(5000) * value),
+        lambda value: enclosing([{"a": {value, 9}}]),
+        lambda value: enclosing(enclosing(value)),
+        with_default,
+        calling_itself,
+        lambda value: functools.partial(max, value),
+        lambda value: functools.partial(enclosing(value), kept=0),
+        lambda value: (value, [value]),
+    ],
+)
+def test_functions_are_described_by_what_they_do(make):
+    assert described(make(1)) == described(make(1))
+    assert described(make(1)) != described(make(2))
+    assert "0x" not in str(described(make(1)))
+
+
+def test_numbers_and_sequences_are_described_by_value():
+    assert described(np.float32(0.5)) == 0.5
+    assert described([np.int64(1), 2]) == described((1, 2))
+    assert described(None) is None
+    assert described(max).startswith("builtins.max")

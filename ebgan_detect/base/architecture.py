@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 from ebgan_detect.base.fitting import MemberPlan
 from ebgan_detect.base.scoring import ScoringDetector
-from ebgan_detect.errors import EBGANWarning, InvalidParameterError
+from ebgan_detect.errors import EBGANWarning, InvalidParameterError, warn_caller
 from ebgan_detect.networks import default_channels
 from ebgan_detect.parameters import Rule, auto_or, one_of, sizes
 from ebgan_detect.training import fastest_precision, resolve_device
@@ -65,12 +64,11 @@ class ArchitectureMixin(ScoringDetector):
         architecture = self.architecture
         if isinstance(architecture, str) and architecture == "auto":
             fits = is_image and min(shape[-2:]) >= 8 and max(shape[-2:]) <= 256
-            if is_image and shape[-1] in (1, 3, 4) and min(shape[:-1]) >= 8:
-                warnings.warn(
+            if len(shape) == 3 and shape[-1] in (1, 3, 4) and min(shape[:-1]) >= 8:
+                warn_caller(
                     f"rows of shape {shape} look like images with their channels last, and get a "
                     "fully connected network: np.moveaxis(X, -1, 1) puts channels first",
                     EBGANWarning,
-                    stacklevel=6,
                 )
             return "conv" if fits else "mlp"
         if isinstance(architecture, str) and architecture == "conv" and not is_image:

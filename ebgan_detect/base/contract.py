@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,6 +20,7 @@ from ebgan_detect.errors import (
     CalibrationWarning,
     InvalidParameterError,
     TrainingHealthWarning,
+    warn_caller,
 )
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
@@ -159,29 +160,19 @@ class BaseDetector(ScoringDetector):
             If a loss became nan or infinite.
         """
         rows, positions = self._begin(X, continued=self.warm_start and hasattr(self, "model_"))
-        if not hasattr(self, "_partition"):
-            n_calibration, n_validation = part_sizes(
-                len(rows),
-                calibration_fraction=self.calibration_fraction,
-                validation_fraction=self._validation_share(),
-                rows_needed=rows_needed(self.false_alarm_rate),
-            )
-            self._partition = Partition.choose(
-                positions,
-                n_calibration=n_calibration,
-                n_validation=n_validation,
-                seed=self._seed,
-            )
-        parts = self._divide(positions)
-        self._train(rows, positions, parts, None, self.learning_rate_schedule)
-        self._annealed = self.learning_rate_schedule != "constant"
-        if len(parts.calibration):
-            self._calibration_rows = CalibrationRows.read(rows, parts, positions)
-            self._calibrate(self._energies(rows, parts.calibration))
-        else:
-            self._calibrate(self._energies(Rows(self._calibration_rows.values)))
-        if self.contamination != "auto":
-            self.offset_ = contamination_offset(-self._energies(rows), self.contamination)
+        with self._unchanged_by_failure():
+            if not hasattr(self, "_partition"):
+                self._partition = self._new_partition(positions)
+            parts = self._divide(positions)
+            self._train(rows, positions, parts, None, self.learning_rate_schedule)
+            self._annealed = self.learning_rate_schedule != "constant"
+            if len(parts.calibration):
+                self._calibration_rows = CalibrationRows.read(rows, parts, positions)
+                self._calibrate(self._energies(rows, parts.calibration))
+            else:
+                self._calibrate(self._energies(Rows(self._calibration_rows.values)))
+            if self.contamination != "auto":
+                self.offset_ = contamination_offset(-self._energies(rows), self.contamination)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
@@ -218,20 +209,19 @@ class BaseDetector(ScoringDetector):
             If a loss became nan or infinite.
         """
         rows, positions = self._begin(X, continued=hasattr(self, "model_"))
-        if not hasattr(self, "_partition"):
-            calibration = float(self.calibration_fraction)
-            self._partition = Partition(
-                self._seed, calibration, calibration + self._validation_share()
-            )
-        parts = self._divide(positions)
-        self._train(rows, positions, parts, 1, "constant")
-        kept = CalibrationRows.read(rows, parts, positions)
-        if hasattr(self, "_calibration_rows"):
-            kept = self._calibration_rows.merge(kept)
-        self._calibration_rows = kept
-        self._calibrate(self._energies(Rows(kept.values)))
-        if self.contamination != "auto":
-            self.offset_ = contamination_offset(-self.calibration_energies_, self.contamination)
+        with self._unchanged_by_failure():
+            if not hasattr(self, "_partition"):
+                self._partition = self._partition_by_shares()
+            parts = self._divide(positions)
+            self._train(rows, positions, parts, 1, "constant")
+            kept = CalibrationRows.read(rows, parts, positions)
+            if hasattr(self, "_calibration_rows"):
+                kept = self._calibration_rows.merge(kept)
+            self._calibration_rows = kept
+            self._calibrate(self._energies(Rows(kept.values)))
+            if self.contamination != "auto":
+                energies = self.calibration_energies_
+                self.offset_ = contamination_offset(-energies, self.contamination)
         return self
 
     def _begin(self, X: Any, *, continued: bool) -> tuple[Rows, NDArray[np.float64]]:
@@ -252,29 +242,66 @@ class BaseDetector(ScoringDetector):
             ):
                 self.__dict__.pop(name, None)
             self._seed = self._draw_seed()
-            given = self.get_params(deep=False)
+            self._settle()
+            given = self._given()
             self.settings_ = {
                 name: given.get(name, default) if not _is_auto(given.get(name, "auto")) else default
                 for name, default in self._defaults(is_image=len(self.input_shape_) > 1).items()
             }
-            self._settle()
         return rows, row_positions(rows.arrays(), self._seed)
+
+    @contextmanager
+    def _unchanged_by_failure(self) -> Iterator[None]:
+        """Put everything back if what follows fails; optimisers and replay then start anew."""
+        before = dict(vars(self))
+        if hasattr(self, "model_"):
+            before["model_"] = self.model_.portable()
+            before["history_"] = {name: list(values) for name, values in self.history_.items()}
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _new_partition(self, positions: NDArray[np.float64]) -> Partition:
+        """Parts of exactly the sizes asked for; where rows are too few for that, by shares."""
+        n_calibration, n_validation = part_sizes(
+            len(positions),
+            calibration_fraction=self.calibration_fraction,
+            validation_fraction=self._validation_share(),
+            rows_needed=rows_needed(self.false_alarm_rate),
+        )
+        if self.calibration_fraction and not n_calibration:
+            return self._partition_by_shares()
+        return Partition.choose(
+            positions, n_calibration=n_calibration, n_validation=n_validation, seed=self._seed
+        )
+
+    def _partition_by_shares(self) -> Partition:
+        """Parts whose sizes are left to chance, for rows that come a few at a time."""
+        calibration = float(self.calibration_fraction)
+        return Partition(self._seed, calibration, calibration + self._validation_share())
 
     def _settle(self) -> None:
         """Remember the parameters that further fits cannot change."""
-        given = self.get_params(deep=False)
-        self._settled = {name: value for name, value in given.items() if self._settles(name)}
+        given = self._given().items()
+        self._settled = {name: value for name, value in given if name not in self._free_later}
 
-    def _settles(self, name: str) -> bool:
-        """Whether a parameter counts in the first fit alone."""
-        return name not in self._free_later
+    def _given(self) -> dict[str, Any]:
+        """The parameters; a list as a tuple, lest it changes later."""
+        return {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in self.get_params(deep=False).items()
+        }
 
     def _check_settled(self) -> None:
         """Refuse parameters that a further fit would have to ignore."""
         problems = [
             f"{name} must stay {value!r} while the detector goes on, got {getattr(self, name)!r}"
             for name, value in self._settled.items()
-            if described(value) != described(getattr(self, name))
+            if value is not getattr(self, name)
+            and described(value) != described(getattr(self, name))
         ]
         if self.n_estimators < len(self.model_.members):
             problems.append(
@@ -308,26 +335,9 @@ class BaseDetector(ScoringDetector):
         epochs: int | None,
         schedule: str,
     ) -> None:
-        """Train every member on the training part; a trained model survives a failure."""
+        """Train every member on the training part, if it has rows."""
         if not len(parts.training):
             return
-        trained = self.model_.portable() if hasattr(self, "model_") else None
-        try:
-            self._train_members(rows, positions, parts, epochs, schedule)
-        except BaseException:
-            if trained is not None:
-                self.model_ = trained
-            raise
-
-    def _train_members(
-        self,
-        rows: Rows,
-        positions: NDArray[np.float64],
-        parts: Parts,
-        epochs: int | None,
-        schedule: str,
-    ) -> None:
-        """Train new members, or those that there are."""
         device = resolve_device(self.device)
         continued = hasattr(self, "model_")
         training = parts.training
@@ -429,7 +439,7 @@ class BaseDetector(ScoringDetector):
         ]
         self.health_ = "; ".join(problems) or "healthy"
         if problems:
-            warnings.warn(self.health_, TrainingHealthWarning, stacklevel=4)
+            warn_caller(self.health_, TrainingHealthWarning)
 
     def _calibrate(self, energies: NDArray[np.float64]) -> None:
         """Threshold from calibration energies."""
@@ -437,19 +447,17 @@ class BaseDetector(ScoringDetector):
         self.offset_ = -conformal_threshold(energies, self.false_alarm_rate)
         needed = rows_needed(self.false_alarm_rate)
         if not self._calibration_rows.apart:
-            warnings.warn(
+            warn_caller(
                 "threshold and p-values come from rows that were trained on, which fit better "
                 f"than new ones: false_alarm_rate={self.false_alarm_rate:g} will be exceeded; "
                 "give more rows, or calibration_fraction > 0",
                 CalibrationWarning,
-                stacklevel=3,
             )
         elif _is_auto(self.contamination) and len(energies) < needed:
-            warnings.warn(
+            warn_caller(
                 f"false_alarm_rate={self.false_alarm_rate:g} needs {needed} calibration rows, got "
                 f"{len(energies)}; the threshold is the largest calibration energy",
                 CalibrationWarning,
-                stacklevel=3,
             )
 
 

@@ -127,7 +127,7 @@ def train_members(
                 objective = make_objective(plan)
             runs.append(own.fit(objective, rows))
         except KeyboardInterrupt:
-            if not runs:
+            if not runs or k < len(model.members):
                 raise
             warnings.warn(
                 f"training was interrupted; the {k} of {n_members} members that are trained are "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -14,7 +13,12 @@ from sklearn.utils.validation import _check_feature_names, _check_n_features, ch
 from torch import Tensor
 
 from ebgan_detect.data import Rows, as_rows, largest_magnitude
-from ebgan_detect.errors import InputRangeWarning, InvalidInputError, InvalidParameterError
+from ebgan_detect.errors import (
+    InputRangeWarning,
+    InvalidInputError,
+    InvalidParameterError,
+    warn_caller,
+)
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.thresholds import conformal_p_values
 from ebgan_detect.training import resolve_device
@@ -280,11 +284,10 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
         """Warn of images whose largest magnitude contradicts that of the fitted ones."""
         scaler = self.model_.scaler
         if scaler.contradicts(largest):
-            warnings.warn(
+            warn_caller(
                 f"X must be in the unit of the fitted images ({scaler.low:g} to {scaler.high:g}), "
                 f"got values up to {largest:g}; scale them as the fitted ones were",
                 InputRangeWarning,
-                stacklevel=5,
             )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ebgan_detect.errors import InvalidParameterError
-from ebgan_detect.randomness import globally_seeded
+from ebgan_detect.randomness import GlobalRandomness
 
 __all__ = [
     "Adversaries",
@@ -102,7 +102,7 @@ def build_networks(
     InvalidParameterError
         If the factory returns something else, or a shape does not fit.
     """
-    with globally_seeded(seed):
+    with GlobalRandomness(seed).in_use():
         networks = Networks(*_modules(factory(input_shape), "encoder", "decoder", "generator"))
         with _trial(networks, input_shape, f" and latent_dim={latent_dim}") as rows:
             outputs = {
@@ -141,7 +141,7 @@ def build_autoencoder(
     InvalidParameterError
         If the factory returns something else, or a shape does not fit.
     """
-    with globally_seeded(seed):
+    with GlobalRandomness(seed).in_use():
         made = factory(input_shape)
         parts = made[:2] if isinstance(made, tuple) and len(made) == 3 else made
         networks = AutoEncoder(*_modules(parts, "encoder", "decoder"))
@@ -187,7 +187,7 @@ def build_adversaries(
     InvalidParameterError
         If the factory returns something else, or a shape does not fit.
     """
-    with globally_seeded(seed):
+    with GlobalRandomness(seed).in_use():
         networks = Adversaries(*_modules(factory(input_shape), "discriminator", "generator"))
         with _trial(networks, input_shape, f" and latent_dim={latent_dim}") as rows:
             given = tuple(networks.discriminator(rows).shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ebgan_detect.errors import EBGANWarning, ModelFileError, TrainingDivergedError
 from ebgan_detect.objectives import Objective
-from ebgan_detect.randomness import draws_globally, globally_seeded
+from ebgan_detect.randomness import GlobalRandomness, draws_globally
 from ebgan_detect.training.callbacks import Callback
 from ebgan_detect.training.checkpoint import Checkpoint, TrainingState, below, gather, restore
 from ebgan_detect.training.metrics import EpochLog
@@ -188,14 +189,6 @@ class _Loop:
 
     def train_epoch(self) -> None:
         """One pass over the rows; the host waits for the device only at its end."""
-        if draws_globally(self.objective):  # layers of a user's own, such as dropout
-            with globally_seeded(self.trainer.seed + self.run.epoch, self.trainer.device):
-                self.update_all()
-        else:
-            self.update_all()
-
-    def update_all(self) -> None:
-        """Every update of one epoch, then its record."""
         started = time.perf_counter()
         run, objective, batch_size = self.run, self.objective.train(), self.batch_size
         steps = run.steps_per_epoch
@@ -203,6 +196,11 @@ class _Loop:
         order = order.to(self.trainer.device)
         log = EpochLog()
         mixed = autocast(self.trainer.device, self.trainer.precision)
+        # Layers of a user's own, such as dropout, may draw from the global generators.
+        drawing: Callable[[], AbstractContextManager[None]] = nullcontext
+        if draws_globally(objective):
+            seed = self.trainer.seed + run.epoch
+            drawing = GlobalRandomness(seed, self.trainer.device).in_use
         factor = 1.0
         for step in range(steps):
             progress = (run.epoch * steps + step) / (run.max_epochs * steps)
@@ -210,7 +208,7 @@ class _Loop:
             self.set_rates(factor)
             objective.begin_step(progress)
             batch = self.rows.take(order[step * batch_size : (step + 1) * batch_size])
-            with mixed:
+            with mixed, drawing():
                 log.add(objective.update(batch, self.generators["noise"]))
             if self.average:
                 self.update_average(run.epoch * steps + step)
