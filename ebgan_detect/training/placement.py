@@ -156,8 +156,8 @@ def sparing_threads(module: nn.Module, batch_size: int) -> Iterator[None]:
 class _OneThread:
     """Trainings that run on one thread, perhaps side by side in threads of Python.
 
-    torch's number is the calling thread's own and the next new thread's start: the first
-    training that enters tells the number that all return to, and the last to leave restores it.
+    torch's number is the calling thread's own, and what a new thread starts with. So it is what
+    the first of them found that each goes back to: the others may have found the lowered one.
     """
 
     def __init__(self) -> None:
