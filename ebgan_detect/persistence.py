@@ -26,7 +26,8 @@ from ebgan_detect.training import place
 
 __all__ = ["load", "save"]
 
-FORMAT = 1
+FORMAT = 2
+"""1 knew no energy but that of the input."""
 CLASSES: Mapping[str, type[BaseDetector]] = {
     kind.__name__: kind for kind in (EBGANDetector, AutoEncoderDetector, VAEDetector, GANDetector)
 }

@@ -547,7 +547,7 @@ def made_up(tmp_path):
         outliers=outliers,
         others_used={"usps": "half of it"},
     )
-    variants = {"EBGAN": 0.5, "no-replay": 0.25}
+    variants = {"EBGAN-input": 0.5, "no-replay": 0.25}
     for method, auprc in variants.items():
         record = {"set": "mnist", "digit": 9, "method": method, "seed": 0, "auroc": 0.75}
         write(tmp_path, "heldout_digit_development", **record, auprc=auprc)
