@@ -98,8 +98,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     energy_space : {'auto', 'input', 'joint'}, default='auto'
         What the score measures: the reconstruction error of the input, as in the paper, or that
         times the reconstruction error of its code, for one more pass of the encoder. Training,
-        margin and history know the former only. `'auto'`: `'joint'` for images with
-        ``architecture='conv'``.
+        margin and history know the former only. `'auto'`: `'joint'` for images of 16 pixels a
+        side or more with ``architecture='conv'``.
     max_epochs : 'auto' or int, default='auto'
         Passes over the training rows. `'auto'`: as many as make about
         ``settings_['max_updates']`` updates.
@@ -349,7 +349,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         if self.preset == "paper":
             return common | self._paper_settings(conv=conv)
         if is_image:
-            # Found on pictures of 28 pixels a side; in tiny ones a turn says little (RESULTS.md).
+            # Both were found on pictures of 28 pixels a side; tiny ones go without (RESULTS.md).
             large = min(self.input_shape_[-2:]) >= 16
             return (
                 common
@@ -359,7 +359,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
                     "margin_multiple": 4.0,
                     "negatives_ratio": 2,
                     "n_snapshots": 5,
-                    "energy_space": "joint" if conv else "input",
+                    "energy_space": "joint" if conv and large else "input",
                 }
             )
         return common | {

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.metrics import average_precision_score
 
 from benchmarks.common import RESULTS, false_positive_rate, run_once
-from benchmarks.images import corruptions, datasets, methods
+from benchmarks.images import corruptions, datasets, energies, methods
 from benchmarks.images.__main__ import main, parser, runs
 from benchmarks.images.datasets import development_part, load
 from benchmarks.images.figure import draw
@@ -359,6 +360,33 @@ def test_ebgan_and_its_controls_run_on_the_same_networks():
 def plain():
     """The detector that variants are variants of."""
     return EBGANDetector(max_epochs=1, margin=0.05, random_state=0).fit(load("digits").train[:80])
+
+
+@pytest.mark.parametrize("protocol", ["heldout-digit", "one-class"])
+def test_one_training_is_judged_in_every_space(protocol, monkeypatch):
+    def brief(**parameters):
+        return EBGANDetector(max_epochs=1, margin=0.05, **parameters)
+
+    monkeypatch.setattr(energies, "EBGANDetector", brief)
+    settings = {"protocol": protocol, "set": "digits", "case": 3, "adversarial": True, "seed": 1}
+    part = development_part(load("digits"))
+    detector = energies.trained(**settings)
+    (game,) = detector.model_.games()
+    found = energies.energies(detector, part.test)
+    for space in ("input", "joint"):
+        game.energy_space = space
+        np.testing.assert_allclose(found[space], detector.energy(part.test), rtol=1e-5)
+    game.earlier = game.earlier[:0]
+    alone = energies.energies(detector, part.test)
+    np.testing.assert_allclose(alone["joint"], alone["input"] * alone["code"], rtol=1e-4)
+    measured = energies.measure(**settings)
+    is_case = part.test_labels == 3
+    is_anomaly = is_case if protocol == "heldout-digit" else ~is_case
+    for space, values in found.items():
+        expected = average_precision_score(is_anomaly, values)
+        assert measured["spaces"][space]["auprc"] == pytest.approx(expected)
+    table = energies.table([{**settings, **measured}])
+    assert f"digits 3, {protocol}" in table
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -3,22 +3,24 @@
 import copy
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ebgan_detect import EBGANDetector, load, save
+from ebgan_detect import EBGANDetector, export_onnx, load, save
 from ebgan_detect.diagnostics import equilibrium
 from ebgan_detect.errors import InvalidParameterError
 from ebgan_detect.files import read_sealed, write_sealed
 from ebgan_detect.losses import reconstruction_energy
 
-BRIEF = {"max_epochs": 1, "hidden_sizes": (4, 8), "code_dim": 5, "random_state": 0}
+BRIEF = {"max_epochs": 2, "hidden_sizes": (4, 8), "code_dim": 5, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    return (load_digits().images[:300] * 15.9375).astype(np.uint8)
+    small = (load_digits().images[:200] * 15.9375).astype(np.uint8)
+    return small.repeat(2, axis=1).repeat(2, axis=2)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,7 @@ def test_training_knows_nothing_of_it(detectors, images):
     [
         ("images", {}, "joint"),
         ("images", {"adversarial": False}, "joint"),
+        ("tiny images", {}, "input"),
         ("images", {"architecture": "mlp", "hidden_sizes": (8,)}, "input"),
         ("images", {"preset": "paper"}, "input"),
         ("images", {"preset": "paper", "energy_space": "joint"}, "joint"),
@@ -87,7 +90,7 @@ def test_training_knows_nothing_of_it(detectors, images):
     ],
 )
 def test_automatic_space_depends_on_the_kind_of_input(kind, parameters, expected, images, table):
-    x = images if kind == "images" else table
+    x = {"images": images, "tiny images": images[:, ::2, ::2], "table": table}[kind]
     detector = EBGANDetector(**BRIEF | parameters).fit(x)
     assert detector.settings_["energy_space"] == expected
     assert [game.energy_space for game in detector.model_.games()] == [expected]
@@ -110,6 +113,15 @@ def test_files_keep_the_space_and_old_ones_had_none(detectors, images, tmp_path)
     write_sealed(tmp_path / "old.ebgan", tensors, header)
     old = load(tmp_path / "old.ebgan")
     np.testing.assert_array_equal(old.energy(images), detectors["input"].energy(images))
+
+
+def test_exported_graph_answers_the_joint_energy(detectors, images, tmp_path):
+    path = tmp_path / "joint.onnx"
+    export_onnx(detectors["joint"], path, energy_map=True)
+    session = onnxruntime.InferenceSession(path)
+    energy, split = session.run(["energy", "energy_map"], {"input": images[:20]})
+    np.testing.assert_allclose(energy, detectors["joint"].energy(images[:20]), rtol=1e-5)
+    np.testing.assert_allclose(split.mean(axis=(1, 2)), energy, rtol=1e-5)
 
 
 def test_pictures_name_the_unit(detectors):
