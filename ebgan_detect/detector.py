@@ -31,12 +31,7 @@ from ebgan_detect.networks import (
     conv_networks,
     mlp_networks,
 )
-from ebgan_detect.objectives import (
-    ENERGY_SPACES,
-    AutoEncoderObjective,
-    EBGANObjective,
-    Objective,
-)
+from ebgan_detect.objectives import AutoEncoderObjective, EBGANObjective, Objective
 from ebgan_detect.parameters import Rule, auto_or, flag, integer, none_or, one_of, real
 from ebgan_detect.training import Callback
 
@@ -95,11 +90,6 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     n_snapshots : 'auto' or int, default='auto'
         States of each member whose energies are averaged: the final one and others at equal
         intervals over the second half of its training [2]_. Scoring takes as many times longer.
-    energy_space : {'auto', 'input', 'joint'}, default='auto'
-        What the score measures: the reconstruction error of the input, as in the paper, or that
-        times the reconstruction error of its code, for one more pass of the encoder. Training,
-        margin and history know the former only. `'auto'`: `'joint'` for images of 16 pixels a
-        side or more with ``architecture='conv'``.
     max_epochs : 'auto' or int, default='auto'
         Passes over the training rows. `'auto'`: as many as make about
         ``settings_['max_updates']`` updates.
@@ -233,7 +223,6 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         "replay_size": auto_or(integer(0)),
         "noise": auto_or(real(0)),
         "n_snapshots": auto_or(integer(1)),
-        "energy_space": one_of("auto", *ENERGY_SPACES),
         "preset": none_or(one_of("paper")),
         **BaseDetector._rules,
     }
@@ -253,7 +242,6 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         noise: str | float = "auto",
         n_estimators: int = 1,
         n_snapshots: str | int = "auto",
-        energy_space: str = "auto",
         max_epochs: str | int = "auto",
         batch_size: str | int = "auto",
         learning_rate: float = 1e-3,
@@ -285,7 +273,6 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         self.noise = noise
         self.n_estimators = n_estimators
         self.n_snapshots = n_snapshots
-        self.energy_space = energy_space
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -345,11 +332,10 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         common = self._autoencoder_defaults(is_image=is_image)
         batch_size = common["batch_size"] if self.batch_size == "auto" else self.batch_size
         common |= {"latent_dim": 32, "replay_size": min(100 * batch_size, replay)}
-        conv = common["architecture"] == "conv"
         if self.preset == "paper":
-            return common | self._paper_settings(conv=conv)
+            return common | self._paper_settings(conv=common["architecture"] == "conv")
         if is_image:
-            # Both were found on pictures of 28 pixels a side; tiny ones go without (RESULTS.md).
+            # Found on pictures of 28 pixels a side; in tiny ones a turn says little (RESULTS.md).
             large = min(self.input_shape_[-2:]) >= 16
             return (
                 common
@@ -359,7 +345,6 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
                     "margin_multiple": 4.0,
                     "negatives_ratio": 2,
                     "n_snapshots": 5,
-                    "energy_space": "joint" if conv and large else "input",
                 }
             )
         return common | {
@@ -367,7 +352,6 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             "margin_multiple": 3.0,
             "negatives_ratio": 1,
             "n_snapshots": 1,
-            "energy_space": "input",
         }
 
     def _paper_settings(self, *, conv: bool) -> dict[str, Any]:
@@ -377,7 +361,6 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             "margin": PAPER_MARGIN / math.prod(self.input_shape_),
             "negatives_ratio": 1,
             "n_snapshots": 1,
-            "energy_space": "input",
             "noise": 0.0,
             "replay_size": 0,
         }
@@ -396,13 +379,10 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         """Build the networks, settle the margin, and set up the game."""
         settings = self.settings_
         networks = self._networks(plan)
-        scored = {
-            "n_snapshots": settings["n_snapshots"],
-            # A file from before there was a choice lacks it.
-            "energy_space": settings.get("energy_space", "input"),
-        }
         if not self.adversarial:
-            return AutoEncoderObjective(networks, noise=settings["noise"], **scored)
+            return AutoEncoderObjective(
+                networks, noise=settings["noise"], n_snapshots=settings["n_snapshots"]
+            )
         margin, hinge_weight = self._terms(plan, networks)
         return EBGANObjective(
             networks,
@@ -414,7 +394,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             replay_size=settings["replay_size"],
             negatives_ratio=settings["negatives_ratio"],
             noise=settings["noise"],
-            **scored,
+            n_snapshots=settings["n_snapshots"],
         )
 
     def _terms(

@@ -26,8 +26,7 @@ from ebgan_detect.training import place
 
 __all__ = ["load", "save"]
 
-FORMAT = 2
-"""1 knew no energy but that of the input."""
+FORMAT = 1
 CLASSES: Mapping[str, type[BaseDetector]] = {
     kind.__name__: kind for kind in (EBGANDetector, AutoEncoderDetector, VAEDetector, GANDetector)
 }

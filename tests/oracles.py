@@ -22,12 +22,6 @@ def energy(x, reconstruction):
     return np.array(energies, dtype=np.float64)
 
 
-def joint_energy(x, reconstruction, code, recoded):
-    """Equation 4 on the input, times the same on its code: not in the paper."""
-    both = zip(energy(x, reconstruction), energy(code, recoded), strict=True)
-    return np.array([float(first) * float(second) for first, second in both], dtype=np.float64)
-
-
 def hinge(energies, margin):
     """``[m - D]^+`` of every energy."""
     return np.array([max(0.0, margin - float(value)) for value in energies], dtype=np.float64)

@@ -108,7 +108,6 @@ def test_parameters_common_with_ebgan_have_its_names_and_mostly_its_defaults():
                 different[family, name] = value
     assert different == {
         (AutoEncoderDetector, "n_snapshots"): 1,  # EBGANDetector's are 'auto'
-        (AutoEncoderDetector, "energy_space"): "input",
         (GANDetector, "learning_rate"): 2e-4,
         (GANDetector, "learning_rate_schedule"): "constant",
     }
@@ -125,15 +124,10 @@ def test_detectors_have_only_the_methods_that_they_can_answer():
         assert found == expected
 
 
-@pytest.mark.parametrize(("n_snapshots", "space"), [(1, "input"), (3, "joint")])
+@pytest.mark.parametrize("n_snapshots", [1, 3])
 @pytest.mark.parametrize("x", [ring(), DIGITS], ids=["table", "images"])
-def test_autoencoder_is_ebgan_without_its_adversary(x, n_snapshots, space):
-    options = {
-        "n_snapshots": n_snapshots,
-        "energy_space": space,
-        "max_epochs": 2,
-        "random_state": 0,
-    }
+def test_autoencoder_is_ebgan_without_its_adversary(x, n_snapshots):
+    options = {"n_snapshots": n_snapshots, "max_epochs": 2, "random_state": 0}
     detector = AutoEncoderDetector(**options).fit(x)
     control = EBGANDetector(adversarial=False, **options).fit(x)
     np.testing.assert_array_equal(detector.energy(x), control.energy(x))

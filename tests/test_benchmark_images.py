@@ -371,22 +371,20 @@ def test_one_training_is_judged_in_every_space(protocol, monkeypatch):
     settings = {"protocol": protocol, "set": "digits", "case": 3, "adversarial": True, "seed": 1}
     part = development_part(load("digits"))
     detector = energies.trained(**settings)
-    (game,) = detector.model_.games()
     found = energies.energies(detector, part.test)
-    for space in ("input", "joint"):
-        game.energy_space = space
-        np.testing.assert_allclose(found[space], detector.energy(part.test), rtol=1e-5)
-    game.earlier = game.earlier[:0]
-    alone = energies.energies(detector, part.test)
-    np.testing.assert_allclose(alone["joint"], alone["input"] * alone["code"], rtol=1e-4)
+    np.testing.assert_allclose(found["input"], detector.energy(part.test), rtol=1e-5)
     measured = energies.measure(**settings)
     is_case = part.test_labels == 3
     is_anomaly = is_case if protocol == "heldout-digit" else ~is_case
     for space, values in found.items():
         expected = average_precision_score(is_anomaly, values)
         assert measured["spaces"][space]["auprc"] == pytest.approx(expected)
-    table = energies.table([{**settings, **measured}])
-    assert f"digits 3, {protocol}" in table
+    assert "| digits 3 " in energies.table([{**settings, **measured}])
+    (game,) = detector.model_.games()
+    game.earlier = game.earlier[:0]
+    alone = energies.energies(detector, part.test)
+    np.testing.assert_allclose(alone["joint"], alone["input"] * alone["code"], rtol=1e-12)
+    assert np.corrcoef(alone["input"], alone["code"])[0, 1] < 0.999
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -575,7 +573,7 @@ def made_up(tmp_path):
         outliers=outliers,
         others_used={"usps": "half of it"},
     )
-    variants = {"EBGAN-input": 0.5, "no-replay": 0.25}
+    variants = {"EBGAN": 0.5, "no-replay": 0.25}
     for method, auprc in variants.items():
         record = {"set": "mnist", "digit": 9, "method": method, "seed": 0, "auroc": 0.75}
         write(tmp_path, "heldout_digit_development", **record, auprc=auprc)

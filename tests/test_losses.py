@@ -14,7 +14,6 @@ from ebgan_detect.losses import (
     energy_map,
     generator_loss,
     hinge,
-    joint_energy_map,
     pulling_away,
     reconstruction_energy,
 )
@@ -56,24 +55,6 @@ def test_energy_map_averages_to_energy():
     assert split.shape == x.shape
     assert (split >= 0).all()
     torch.testing.assert_close(split.mean(dim=(1, 2, 3)), reconstruction_energy(x, rebuilt))
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (4, 3), (2, 3, 4, 5)])
-@pytest.mark.parametrize("code_shape", [(7,), (2, 3)])
-def test_joint_energy_map_averages_to_oracle(shape, code_shape):
-    x, rebuilt = normal(*shape), normal(*shape, seed=1)
-    code, recoded = (normal(shape[0], *code_shape, seed=seed) for seed in (2, 3))
-    split = joint_energy_map(x, rebuilt, code, recoded)
-    assert split.shape == x.shape
-    expected = oracles.joint_energy(x.numpy(), rebuilt.numpy(), code.numpy(), recoded.numpy())
-    np.testing.assert_allclose(split.flatten(1).mean(1).numpy(), expected, rtol=1e-12)
-    assert (joint_energy_map(x, rebuilt, code, code) == 0).all()
-
-
-def test_joint_energy_of_codes_of_other_shape_raises():
-    x = torch.zeros(2, 3)
-    with pytest.raises(InvalidInputError, match=r"\(2, 4\)"):
-        joint_energy_map(x, x, torch.zeros(2, 4), torch.zeros(2, 1))
 
 
 def test_energy_is_symmetric_and_zero_only_at_the_input():

@@ -1,9 +1,10 @@
-"""What to score with: errors of the input, of its code, or both, of the same trained networks.
+"""What else could be scored with: errors of the input, of its code, and of both.
 
     python -m benchmarks.images.energies
 
 Trains on development cases, with an adversary and without, scores every model in each way, keeps
 one JSON for each model under ``benchmarks/results/energies``, and writes the table beside them.
+The detector has the error of the input; ``benchmarks/RESULTS.md`` says why.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ import argparse
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.common import RESULTS, markdown, metrics, run_once
+from benchmarks.common import RESULTS, markdown, metrics, result_path, run_once
 from benchmarks.images.datasets import Array, development_part, load
 from ebgan_detect import EBGANDetector
 from ebgan_detect.files import write_atomically
@@ -33,7 +33,7 @@ CASES = (
     ("one-class", "fashion-mnist", 2),
 )
 """Protocol, set and class, all of them development cases."""
-SPACES = {"input": "input", "code": "code alone", "joint": "joint"}
+SPACES = {"input": "input (the detector's)", "code": "code", "joint": "input times code"}
 BLOCK = 500
 
 
@@ -50,28 +50,22 @@ def trained(**settings: Any) -> EBGANDetector:
 
 @torch.inference_mode()
 def energies(detector: EBGANDetector, images: Array) -> dict[str, Array]:
-    """Energies of images in each space, averaged over states as the detector does."""
+    """Errors of images in each space, averaged over the states that the detector averages."""
     game = detector.model_.members[0]
     assert isinstance(game, AutoEncoderObjective)
-    found = {}
-    for space in SPACES:
-        if space != "code":
-            game.energy_space = space
-        parts = []
+    states = [(game.encoder, game.decoder), *(state.children() for state in game.earlier)]
+    by_state = []
+    for encoder, decoder in states:
+        blocks = []
         for block in torch.from_numpy(images).split(BLOCK):
             x = detector.model_.scale(block)
-            parts.append(_code_error(game, x) if space == "code" else game.energy(x))
-        found[space] = torch.cat(parts).numpy()
-    return found
-
-
-def _code_error(game: AutoEncoderObjective, x: torch.Tensor) -> torch.Tensor:
-    """Mean squared distance between the codes of rows and of their reconstructions."""
-    errors = []
-    for encoder, decoder in [(game.encoder, game.decoder), *(s.children() for s in game.earlier)]:
-        code = encoder(x)
-        errors.append(reconstruction_energy(code, encoder(decoder(code))).double())
-    return torch.stack(errors).mean(dim=0)
+            code = encoder(x)
+            rebuilt = decoder(code)
+            of_input = reconstruction_energy(x, rebuilt).double()
+            of_code = reconstruction_energy(code, encoder(rebuilt)).double()
+            blocks.append(torch.stack([of_input, of_code, of_input * of_code]))
+        by_state.append(torch.cat(blocks, dim=1))
+    return dict(zip(SPACES, torch.stack(by_state).mean(dim=0).numpy(), strict=True))
 
 
 def measure(**settings: Any) -> dict[str, Any]:
@@ -91,19 +85,21 @@ def measure(**settings: Any) -> dict[str, Any]:
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
-    """A row for each case and game, the mean over its seeds in each space."""
+    """A row for each case and game, with the means over its seeds."""
+    by_case: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for run in runs:
+        key = tuple(run[name] for name in ("protocol", "set", "case", "adversarial"))
+        by_case.setdefault(key, []).append(run)
     rows = []
-    for case in dict.fromkeys((r["protocol"], r["set"], r["case"], r["adversarial"]) for r in runs):
-        protocol, name, label, adversarial = case
-        some = [r for r in runs if (r["protocol"], r["set"], r["case"], r["adversarial"]) == case]
+    for (protocol, name, label, adversarial), some in by_case.items():
         metric = "auroc" if protocol == "one-class" else "auprc"
-        cells = [np.mean([r["spaces"][space][metric] for r in some]) for space in SPACES]
+        case = "one class" if protocol == "one-class" else "held out"
         rows.append(
             [
-                f"{name} {label}, {protocol}, {metric.upper()}",
+                f"{name} {label} {case}, {metric.upper()}",
                 "EBGAN" if adversarial else "no adversary",
-                " ".join(str(r["seed"]) for r in some),
-                *(f"{value:.3f}" for value in cells),
+                " ".join(str(run["seed"]) for run in some),
+                *(f"{np.mean([run['spaces'][s][metric] for run in some]):.3f}" for s in SPACES),
             ]
         )
     return markdown(["development case", "game", "seeds", *SPACES.values()], rows)
@@ -113,28 +109,22 @@ def main() -> None:
     """Run what is missing, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--stored", action="store_true", help="make the table of stored runs only")
     given = parser.parse_args()
     wanted = [
-        (case, adversarial, seed)
+        {"protocol": protocol, "set": name, "case": label, "adversarial": game, "seed": seed}
+        for (protocol, name, label) in CASES
+        for game in (True, False)
         for seed in given.seeds
-        for case in CASES
-        for adversarial in (True, False)
     ]
-    runs = []
-    for (protocol, name, label), adversarial, seed in tqdm(wanted, unit="model"):
-        settings = {
-            "protocol": protocol,
-            "set": name,
-            "case": label,
-            "adversarial": adversarial,
-            "seed": seed,
-        }
-        runs.append(
-            run_once("energies", settings, partial(measure, **settings), results=given.results)
-        )
-    text = f"# What to score with\n\n{table(runs)}\n"
-    write_atomically(given.results / "energies.md", text.encode())
+    if given.stored:
+        wanted = [settings for settings in wanted if result_path("energies", settings).exists()]
+    runs = [
+        run_once("energies", settings, partial(measure, **settings))
+        for settings in tqdm(wanted, unit="model")
+    ]
+    text = f"# What else could be scored with\n\n{table(runs)}\n"
+    write_atomically(RESULTS / "energies.md", text.encode())
     print(text)
 
 

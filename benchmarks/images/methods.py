@@ -179,29 +179,15 @@ def _alad(n_features: int, seed: int) -> Any:
     return PyodALAD(**ALAD)
 
 
-INPUT_ERROR = {"energy_space": "input"}
-"""The energy that the paper has: of the reconstruction error of the input alone."""
-
 METHODS: dict[str, Method] = {
     "EBGAN": detector_method("EBGAN"),
     "control": detector_method("same autoencoder, no adversary", {"adversarial": False}),
-    "EBGAN-input": detector_method("EBGAN, input error", INPUT_ERROR),
-    "control-input": detector_method(
-        "same autoencoder, no adversary, input error", {"adversarial": False, **INPUT_ERROR}
-    ),
     "denoising": detector_method(
-        "same autoencoder, denoising (0.3), input error",
-        {"adversarial": False, "noise": 0.3, **INPUT_ERROR},
+        "same autoencoder, denoising (0.3)", {"adversarial": False, "noise": 0.3}
     ),
     "untrained": detector_method(
-        "same autoencoder, untrained, input error",
-        {
-            "adversarial": False,
-            "max_epochs": 1,
-            "learning_rate": 1e-30,
-            "n_snapshots": 1,
-            **INPUT_ERROR,
-        },
+        "same autoencoder, untrained",
+        {"adversarial": False, "max_epochs": 1, "learning_rate": 1e-30, "n_snapshots": 1},
         most_rows=2000,
     ),
     "kNN": peer_method("kNN (5th neighbour; PyOD)", _knn),
@@ -212,9 +198,7 @@ METHODS: dict[str, Method] = {
 """Methods of every table, in its order."""
 
 ABLATIONS: dict[str, Method] = {
-    name: detector_method(
-        variant.title, {**INPUT_ERROR, **variant.parameters}, make=variant.detector()
-    )
+    name: detector_method(variant.title, variant.parameters, make=variant.detector())
     for name, variant in VARIANTS.items()
 }
-"""EBGAN-input with one ingredient changed; for development cases only."""
+"""EBGAN with one ingredient changed; for development cases only."""

@@ -23,12 +23,7 @@ from ebgan_detect.files import write_atomically
 
 TITLES = {name: method.title for name, method in (METHODS | ABLATIONS).items()}
 COSTS = {"s": "fit_seconds", "CPU s": "fit_cpu_seconds", "MiB": "peak_rss_mib"}
-REFERENCE = "EBGAN-input"
-"""What the ingredients are changed in."""
-DIFFERENCES = {
-    ("EBGAN", "control"): "**EBGAN minus same autoencoder, no adversary**",
-    ("EBGAN-input", "control-input"): "**the same, input error**",
-}
+DIFFERENCE = "EBGAN minus same autoencoder, no adversary"
 PEERS = (
     f"Peers see flat pixels in [0, 1], of at most {PEER_ROWS:,} training images drawn by the "
     f"seed, and have PyOD's defaults but for DeepSVDD: {SVDD}, and ALAD: {ALAD} (one of its "
@@ -90,8 +85,8 @@ def one_class(records: Records, name: str, seeds: Sequence[int]) -> str:
         f"{label} \\*" if label in DEVELOPMENT.get(name, ()) else str(label) for label in range(10)
     ]
     rows = _matrix(records, "class", range(10), "auroc", METHODS)
-    for row, shown in zip(rows, [*METHODS, *DIFFERENCES], strict=True):
-        row.insert(11, _class_mean(records, shown))
+    for row, method in zip(rows, [*METHODS, None], strict=True):
+        row.insert(11, _class_mean(records, method))
     aim = Published("to beat", {"mean": AIMS["one-class"][name]}, "mean of ten")
     keys = [*map(str, range(10)), "mean"]
     rows += [_published_row(entry, keys, 11 + len(COSTS)) for entry in (*ONE_CLASS[name], aim)]
@@ -106,21 +101,17 @@ def one_class(records: Records, name: str, seeds: Sequence[int]) -> str:
     )
 
 
-def _class_mean(records: Records, shown: str | tuple[str, str]) -> str:
-    """Mean over the classes run, of a method or of one minus another."""
+def _class_mean(records: Records, method: str | None) -> str:
+    """Mean over the classes run, of a method or of EBGAN minus its control."""
     per_class = []
     for label in range(10):
         some = records.only(**{"class": label})
-        values = (
-            some.by_seed(shown, "auroc")
-            if isinstance(shown, str)
-            else some.differences("auroc", *shown)
-        )
+        values = some.differences("auroc") if method is None else some.by_seed(method, "auroc")
         if values:
             per_class.append(np.mean(list(values.values())))
     if not per_class:
         return "-"
-    sign = "" if isinstance(shown, str) else "+"
+    sign = "+" if method is None else ""
     return f"{np.mean(per_class):{sign}.3f} ({len(per_class)} of 10)"
 
 
@@ -205,9 +196,8 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
         cells = []
         for _, some, metric in columns:
             values = some.by_seed(name, metric)
-            change = some.differences(metric, name, REFERENCE)
-            mean = np.mean(list(change.values())) if change and name != REFERENCE else None
-            told = "" if mean is None else f" [{mean:+.3f}]"
+            change = some.differences(metric, name, "EBGAN")
+            told = f" [{np.mean(list(change.values())):+.3f}]" if change and name != "EBGAN" else ""
             cells.append(cell(values) + told)
         if any(text != "-" for text in cells):
             rows.append([TITLES[name], *cells])
@@ -219,8 +209,7 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
     return "\n\n".join(
         [
             "Rows 0…49,999 of the training files train, rows 50,000…59,999 are scored; in square "
-            "brackets the mean change from EBGAN scored by the input's error, as all variants are,"
-            " on the same seeds. Settings may be chosen by "
+            "brackets the mean change from EBGAN on the same seeds. Settings may be chosen by "
             "these figures; none is a result.",
             markdown(["variant", *(title for title, _, _ in columns)], rows),
             f"At most {max(counts)} of {len(seeds)} seeds. "
@@ -250,7 +239,7 @@ def _matrix(
     metric: str,
     methods: Mapping[str, Any],
 ) -> list[list[Any]]:
-    """A row for each method and difference, a column for each case."""
+    """A row for each method, a column for each case, and EBGAN minus its control."""
     by_case = [records.only(**{key: case}) for case in cases]
     rows: list[list[Any]] = [
         [
@@ -260,15 +249,8 @@ def _matrix(
         ]
         for method in methods
     ]
-    rows += [
-        [
-            title,
-            *(cell(some.differences(metric, *pair), signed=True) for some in by_case),
-            *[""] * len(COSTS),
-        ]
-        for pair, title in DIFFERENCES.items()
-    ]
-    return rows
+    differences = [cell(some.differences(metric), signed=True) for some in by_case]
+    return [*rows, [f"**{DIFFERENCE}**", *differences, *[""] * len(COSTS)]]
 
 
 def _published_row(entry: Published, keys: Iterable[str], width: int) -> list[Any]:

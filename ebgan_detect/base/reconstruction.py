@@ -16,12 +16,6 @@ __all__ = ["ReconstructionMixin"]
 class ReconstructionMixin(ScoringDetector):
     """Adds what the autoencoder makes of rows, and where their energy lies."""
 
-    @property
-    def _energy_unit(self) -> str:
-        unit = super()._energy_unit
-        joint = getattr(self.model_.members[0], "energy_space", "input") == "joint"
-        return f"{unit} × code unit²" if joint else unit
-
     def energy_map(self, X: Any) -> NDArray[np.float64]:
         """Energy of each row, split over its features or pixels.
 
@@ -33,9 +27,8 @@ class ReconstructionMixin(ScoringDetector):
         Returns
         -------
         ndarray of shape (n, *input_shape_), float64
-            Their mean over a row is its energy. Squared errors of scaled values, >= 0, each times
-            the error of the row's code where `energy_space` is joint; or parts of whatever
-            else the detector's energy is.
+            Their mean over a row is its energy. Squared errors of scaled values, >= 0, unless
+            the detector's energy is another.
 
         Raises
         ------

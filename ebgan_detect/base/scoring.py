@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,17 +80,13 @@ def rows_of_shape(known: Any, X: Any, shape: tuple[int, ...], owner: str) -> Row
 class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
     """Validation of input, and batched scoring with a fitted model."""
 
+    _energy_unit: ClassVar[str] = "scaled unit²"
     device: Any
     model_: EnergyModel
     input_shape_: tuple[int, ...]
     n_features_in_: int
     offset_: float
     calibration_energies_: NDArray[np.float64]
-
-    @property
-    def _energy_unit(self) -> str:
-        """For the axes of pictures."""
-        return "scaled unit²"
 
     def energy(self, X: Any) -> NDArray[np.float64]:
         """Energy of each row: low on the data manifold, high off it.
@@ -104,9 +100,9 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
         -------
         ndarray of shape (n,), float64
             Energies: mean squared reconstruction errors [scaled input unit ** 2], >= 0, or
-            what the detector has in their place (see `energy_space`), of any sign. A row's
-            value depends on neither the other rows nor their order (for images of odd sizes, up
-            to float32 rounding). +inf where a finite row overflows float32.
+            what the detector has in their place, of any sign. A row's value depends on
+            neither the other rows nor their order (for images of odd sizes, up to float32
+            rounding). +inf where a finite row overflows float32.
 
         Raises
         ------

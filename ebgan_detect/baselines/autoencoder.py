@@ -16,8 +16,8 @@ from ebgan_detect.networks import (
     conv_autoencoder,
     mlp_autoencoder,
 )
-from ebgan_detect.objectives import ENERGY_SPACES, AutoEncoderObjective, Objective
-from ebgan_detect.parameters import Rule, auto_or, integer, one_of, real
+from ebgan_detect.objectives import AutoEncoderObjective, Objective
+from ebgan_detect.parameters import Rule, auto_or, integer, real
 from ebgan_detect.training import Callback
 
 __all__ = ["AutoEncoderDetector"]
@@ -48,8 +48,6 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         Members whose energies are averaged.
     n_snapshots : int, default=1
         States of each member whose energies are averaged, as in `EBGANDetector`.
-    energy_space : {'input', 'joint'}, default='input'
-        What the score measures, as in `EBGANDetector`.
     max_epochs : 'auto' or int, default='auto'
         Passes over the training rows. `'auto'`: as many as make about
         ``settings_['max_updates']`` updates.
@@ -152,7 +150,6 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         "code_dim": auto_or(integer(1)),
         "noise": auto_or(real(0)),
         "n_snapshots": integer(1),
-        "energy_space": one_of(*ENERGY_SPACES),
         **BaseDetector._rules,
     }
 
@@ -165,7 +162,6 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         noise: str | float = "auto",
         n_estimators: int = 1,
         n_snapshots: int = 1,
-        energy_space: str = "input",
         max_epochs: str | int = "auto",
         batch_size: str | int = "auto",
         learning_rate: float = 1e-3,
@@ -190,7 +186,6 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         self.noise = noise
         self.n_estimators = n_estimators
         self.n_snapshots = n_snapshots
-        self.energy_space = energy_space
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -222,8 +217,5 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         )
         networks = build_autoencoder(factory, plan.input_shape, seed=plan.seed)
         return AutoEncoderObjective(
-            networks,
-            noise=self.settings_["noise"],
-            n_snapshots=self.n_snapshots,
-            energy_space=self.energy_space,
+            networks, noise=self.settings_["noise"], n_snapshots=self.n_snapshots
         )

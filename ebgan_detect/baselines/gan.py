@@ -143,6 +143,7 @@ class GANDetector(GenerationMixin, ArchitectureMixin, BaseDetector):
     (3, 2)
     """
 
+    _energy_unit: ClassVar[str] = "nats"
     _rules: ClassVar[Mapping[str, Rule]] = {
         **ArchitectureMixin._architecture_rules,
         "latent_dim": auto_or(integer(1)),
@@ -195,10 +196,6 @@ class GANDetector(GenerationMixin, ArchitectureMixin, BaseDetector):
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
-
-    @property
-    def _energy_unit(self) -> str:
-        return "nats"
 
     def _defaults(self, *, is_image: bool) -> dict[str, Any]:
         """DCGAN's settings for images, at half its width."""

@@ -160,6 +160,7 @@ class VAEDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, BaseD
     [1, -1]
     """
 
+    _energy_unit: ClassVar[str] = "nats per feature"
     _rules: ClassVar[Mapping[str, Rule]] = {
         **ArchitectureMixin._architecture_rules,
         "code_dim": auto_or(integer(1)),
@@ -221,10 +222,6 @@ class VAEDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, BaseD
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
-
-    @property
-    def _energy_unit(self) -> str:
-        return "nats per feature"
 
     def _defaults(self, *, is_image: bool) -> dict[str, Any]:
         """The autoencoder of every detector, without denoising."""

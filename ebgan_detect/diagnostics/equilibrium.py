@@ -28,7 +28,7 @@ from ebgan_detect.base import rows_of_shape
 from ebgan_detect.data import to_tensor
 from ebgan_detect.diagnostics.discrepancy import maximum_mean_discrepancy, median_distance
 from ebgan_detect.errors import InvalidInputError, InvalidParameterError
-from ebgan_detect.losses import discriminator_loss, reconstruction_energy
+from ebgan_detect.losses import discriminator_loss
 from ebgan_detect.objectives import EBGANObjective
 from ebgan_detect.parameters import check_parameters, integer, real
 from ebgan_detect.training import Callback, TrainingRun, resolve_device
@@ -267,11 +267,6 @@ def _checked(game: object) -> EBGANObjective:
     return game
 
 
-def _played(game: EBGANObjective, rows: Tensor) -> Tensor:
-    """The energy that the game is about, whatever is scored with, in its present state."""
-    return reconstruction_energy(rows, game.reconstruct(rows)).double()
-
-
 @torch.no_grad()
 def _measure(game: EBGANObjective, real: Tensor, rng: torch.Generator, epoch: int) -> Equilibrium:
     """Play nothing, measure one game on scaled rows."""
@@ -281,7 +276,7 @@ def _measure(game: EBGANObjective, real: Tensor, rng: torch.Generator, epoch: in
     share = torch.rand(real.shape, generator=rng, device=real.device)
     background = low - rim + share * (high - low + 2 * rim)
     energies = [
-        torch.cat([_played(game, part) for part in rows.split(ROWS_SCORED)])
+        torch.cat([game.energy(part) for part in rows.split(ROWS_SCORED)])
         for rows in (real, generated, background)
     ]
     margin = float(game.margin)

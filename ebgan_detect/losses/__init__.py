@@ -5,7 +5,6 @@ from ebgan_detect.losses.energy import (
     energy_map,
     generator_loss,
     hinge,
-    joint_energy_map,
     pulling_away,
     reconstruction_energy,
 )
@@ -26,7 +25,6 @@ __all__ = [
     "generator_loss",
     "hinge",
     "importance_weighted_bound",
-    "joint_energy_map",
     "logistic_discriminator_loss",
     "logistic_generator_loss",
     "pulling_away",

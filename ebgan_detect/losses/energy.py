@@ -1,8 +1,7 @@
 """The formulas of the energy-based GAN.
 
 Energies are mean squared reconstruction errors over scaled features, so a margin keeps its
-meaning whatever the size of the input. Once trained, images are scored with the error of their
-code as well.
+meaning whatever the size of the input.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ __all__ = [
     "energy_map",
     "generator_loss",
     "hinge",
-    "joint_energy_map",
     "pulling_away",
     "reconstruction_energy",
 ]
@@ -94,48 +92,6 @@ def reconstruction_energy(x: Tensor, reconstruction: Tensor) -> Tensor:
     tensor([2.])
     """
     return energy_map(x, reconstruction).flatten(1).mean(dim=1)
-
-
-def joint_energy_map(x: Tensor, reconstruction: Tensor, code: Tensor, recoded: Tensor) -> Tensor:
-    """Split the joint energy of each row over its features.
-
-    The joint energy is the reconstruction error of the input times that of its code,
-    ``mean (x - D(E(x)))^2 * mean (E(x) - E(D(E(x))))^2``. A discriminator that has learned to
-    fail on a row gives back another one, whose code lies elsewhere.
-
-    Parameters
-    ----------
-    x, reconstruction : Tensor of shape (n, ...)
-        As in `energy_map`.
-    code : Tensor of shape (n, ...)
-        Code of `x`.
-    recoded : Tensor of shape (n, ...)
-        Code of `reconstruction`.
-
-    Returns
-    -------
-    Tensor of the shape of `x`
-        Parts [scaled input unit ** 2 * code unit ** 2], >= 0. Their mean over the features of
-        a row is that row's joint energy.
-
-    Raises
-    ------
-    InvalidInputError
-        If `x` and `reconstruction`, or the codes, differ in shape.
-
-    Notes
-    -----
-    Differs from the paper, whose energy is the first factor. The game is played with that
-    one alone.
-
-    Examples
-    --------
-    >>> x, reconstruction = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0]])
-    >>> joint_energy_map(x, reconstruction, torch.tensor([[3.0]]), torch.tensor([[0.0]]))
-    tensor([[ 0., 36.]])
-    """
-    moved = reconstruction_energy(code, recoded)
-    return energy_map(x, reconstruction) * moved.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def hinge(energy: Tensor, *, margin: float | Tensor) -> Tensor:

@@ -9,14 +9,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ebgan_detect.losses import energy_map, joint_energy_map, reconstruction_energy
+from ebgan_detect.losses import energy_map, reconstruction_energy
 from ebgan_detect.networks import AutoEncoder
 from ebgan_detect.objectives.objective import Objective, make_adam
 
-__all__ = ["ENERGY_SPACES", "AutoEncoderObjective"]
-
-ENERGY_SPACES = ("input", "joint")
-"""Where reconstruction errors are measured: on the input, or on the input and on its code."""
+__all__ = ["AutoEncoderObjective"]
 
 SNAPSHOTS_FROM = 0.5
 """Share of the training done at which the earliest snapshot is taken."""
@@ -38,9 +35,6 @@ class AutoEncoderObjective(Objective):
     n_snapshots : int
         States of the autoencoder whose energies are averaged: the final one, and others
         taken at equal intervals over the second half of training [1]_.
-    energy_space : {'input', 'joint'}
-        What `energy` measures: the reconstruction error of the input, or that times the one of
-        its code (`joint_energy_map`). The game is played with the former in either case.
 
     References
     ----------
@@ -54,7 +48,6 @@ class AutoEncoderObjective(Objective):
         noise: float = 0.0,
         betas: tuple[float, float] = (0.5, 0.99),
         n_snapshots: int = 1,
-        energy_space: str = "input",
     ) -> None:
         super().__init__()
         self.encoder = networks.encoder
@@ -62,7 +55,6 @@ class AutoEncoderObjective(Objective):
         self.noise = noise
         self.betas = betas
         self.n_snapshots = n_snapshots
-        self.energy_space = energy_space
         self.earlier = nn.ModuleList()
         self._taken = 0
 
@@ -153,20 +145,12 @@ class AutoEncoderObjective(Objective):
         Returns
         -------
         Tensor of shape (n, ...), float32
-            Parts of its energy, averaged over the snapshots; their mean is a row's energy.
+            Squared errors, averaged over the snapshots; the mean of a row is its energy.
         """
-        total = self._map_in_one_state(x, self.encoder, self.decoder)
+        total = energy_map(x, self.reconstruct(x))
         for state in self.earlier:
-            total = total + self._map_in_one_state(x, *state.children())
+            total = total + energy_map(x, state(x))
         return total / (1 + len(self.earlier)) if self.earlier else total
-
-    def _map_in_one_state(self, x: Tensor, encoder: nn.Module, decoder: nn.Module) -> Tensor:
-        """Energy of scaled rows in one state of the autoencoder, split over features."""
-        code = encoder(x)
-        reconstruction = decoder(code)
-        if self.energy_space == "input":
-            return energy_map(x, reconstruction)
-        return joint_energy_map(x, reconstruction, code, encoder(reconstruction))
 
     @override
     def energy(self, x: Tensor) -> Tensor:

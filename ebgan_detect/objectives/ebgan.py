@@ -52,8 +52,6 @@ class EBGANObjective(AutoEncoderObjective):
         Adam's decay rates.
     n_snapshots : int
         As in `AutoEncoderObjective`.
-    energy_space : {'input', 'joint'}
-        As in `AutoEncoderObjective`.
 
     References
     ----------
@@ -78,11 +76,8 @@ class EBGANObjective(AutoEncoderObjective):
         noise: float = 0.0,
         betas: tuple[float, float] = (0.5, 0.99),
         n_snapshots: int = 1,
-        energy_space: str = "input",
     ) -> None:
-        super().__init__(
-            networks, noise=noise, betas=betas, n_snapshots=n_snapshots, energy_space=energy_space
-        )
+        super().__init__(networks, noise=noise, betas=betas, n_snapshots=n_snapshots)
         self.generator = networks.generator
         self.latent_dim = latent_dim
         self.margin_schedule = margin if callable(margin) else None
