@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ebgan_detect.errors import ExportError, MissingDependencyError
+from ebgan_detect.interchange import ModelCard
 
 CONFIG, PYTHON_CONFIG = "config.pbtxt", "configs/python.pbtxt"
 """For the ONNX Runtime backend, and for the Python backend (``--model-config-name=python``)."""
@@ -19,8 +20,6 @@ DEFAULTS: Mapping[str, Any] = {
     "intra_op_thread_count": 1,
     "versions_served": 1,
 }
-PREFIX = "ebgan_detect."
-_NAMES = f"{PREFIX}input_names"
 _KINDS = {"cpu": "KIND_CPU", "gpu": "KIND_GPU", "auto": "KIND_AUTO"}
 
 
@@ -79,10 +78,15 @@ def new_config(name: str, file: Path, *, python: bool) -> Any:
             if tensor.name == "label":
                 entry.label_filename = LABELS
     config.dynamic_batching.SetInParent()
-    for prop in model.metadata_props:
-        if prop.key.startswith(PREFIX):
-            config.parameters[prop.key].string_value = prop.value
+    card = ModelCard.read({prop.key: prop.value for prop in model.metadata_props})
+    for key, value in replace(card, model_version=file.parent.name).metadata().items():
+        config.parameters[key].string_value = value
     return config
+
+
+def card_of(config: Any) -> ModelCard:
+    """What a configuration says of its newest version."""
+    return ModelCard.read({key: value.string_value for key, value in config.parameters.items()})
 
 
 def updated(old: Any, new: Any, settings: Mapping[str, Any]) -> Any:
@@ -107,19 +111,22 @@ def _check_same_tensors(old: Any, new: Any) -> None:
     """Refuse a version that answers other requests than the ones before it."""
     differing = f"a new version of model {new.name!r} must have the {{}} of those before it"
     remedy = "give the model another name"
-    if f"{PREFIX}format" not in old.parameters:
-        raise ExportError(f"model {new.name!r} was not written by ebgan-detect; {remedy}")
+    try:
+        columns, new_columns = (card_of(config).input_names for config in (old, new))
+    except (KeyError, ValueError) as error:
+        raise ExportError(
+            f"model {new.name!r} was not written by ebgan-detect; {remedy}"
+        ) from error
     for kind in ("input", "output"):
         before, now = (sorted(map(_in_words, getattr(config, kind))) for config in (old, new))
         if before != now:
             raise ExportError(
                 f"{differing.format(kind)} ({', '.join(before)}), got {', '.join(now)}; {remedy}"
             )
-    names = [json.loads(c.parameters[_NAMES].string_value or "null") for c in (old, new)]
-    if None not in names and names[0] != names[1]:
+    if columns and new_columns and columns != new_columns:
         raise ExportError(
-            f"{differing.format('columns')} ({', '.join(names[0])}), got {', '.join(names[1])}; "
-            f"{remedy}"
+            f"{differing.format('columns')} ({', '.join(columns)}), got "
+            f"{', '.join(new_columns)}; {remedy}"
         )
 
 

@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ebgan_detect.base import ANSWERS, BaseDetector
+from ebgan_detect.base import BaseDetector
+from ebgan_detect.interchange import OUTPUTS
 from ebgan_detect.thresholds import p_value_table
 
-__all__ = ["OUTPUTS", "ExportedGraph", "PValues", "output_names"]
+__all__ = ["ExportedGraph", "PValues", "output_names"]
 
-OUTPUTS = tuple(ANSWERS)
-"""Answers for each row, as `BaseDetector.outputs` names them."""
 TABLE_SIDE = 32
 """The p-value table has this many rows and columns, 1024 energies in all."""
 

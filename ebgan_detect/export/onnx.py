@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib
-import json
 import logging
 import os
 import warnings
@@ -25,13 +24,13 @@ from ebgan_detect.export.graph import ExportedGraph, output_names
 from ebgan_detect.export.pipeline import Source, prepend, transformer_graphs
 from ebgan_detect.export.rescoring import rescore
 from ebgan_detect.files import write_atomically
+from ebgan_detect.interchange import INPUT, MAPS, ModelCard
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 __all__ = ["export_onnx"]
 
-FORMAT = 1
 OPSET = 20
 NEWEST_OPSET, NEWEST_IR = 21, 10
 """What Triton 24.10 and the ONNX Runtime in it can load."""
@@ -140,9 +139,8 @@ def _require(package: str) -> Any:
 
 def _require_answers(detector: BaseDetector, answers: Mapping[str, bool]) -> None:
     """Refuse what only a reconstruction can answer where there is none."""
-    methods = {"reconstruction": "reconstruct", "energy_map": "energy_map"}
     for name, wanted in answers.items():
-        if wanted and not hasattr(detector, methods[name]):
+        if wanted and not hasattr(detector, MAPS[name]):
             raise ExportError(
                 f"{name}=True needs a detector with a reconstruction, got "
                 f"{type(detector).__name__}; leave it out"
@@ -180,7 +178,7 @@ def _trace(served: ExportedGraph, rows: torch.Tensor, names: list[str]) -> Model
             program: Any = torch.onnx.export(
                 served.eval(),
                 (rows,),
-                input_names=["input"],
+                input_names=[INPUT],
                 output_names=names,
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 opset_version=OPSET,
@@ -216,15 +214,15 @@ def _quiet() -> Iterator[None]:
 
 def _metadata(source: Source, transformers: Sequence[bytes]) -> dict[str, str]:
     """What the file says about itself."""
-    detector = source.detector
-    return {
-        "ebgan_detect.version": version("ebgan-detect"),
-        "ebgan_detect.format": str(FORMAT),
-        "ebgan_detect.offset": repr(float(detector.offset_)),
-        "ebgan_detect.input_names": json.dumps(source.feature_names),
-        "ebgan_detect.training_digest": _training_digest(detector, transformers),
-        "ebgan_detect.n_calibration": str(len(detector.calibration_energies_)),
-    }
+    detector, names = source.detector, source.feature_names
+    card = ModelCard(
+        version=version("ebgan-detect"),
+        offset=float(detector.offset_),
+        input_names=None if names is None else tuple(names),
+        training_digest=_training_digest(detector, transformers),
+        n_calibration=len(detector.calibration_energies_),
+    )
+    return card.metadata()
 
 
 def _training_digest(detector: BaseDetector, transformers: Sequence[bytes]) -> str:

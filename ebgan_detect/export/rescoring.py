@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ebgan_detect.data import Rows
 from ebgan_detect.errors import ExportError
 from ebgan_detect.export.pipeline import Source
+from ebgan_detect.interchange import INPUT
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import VAEObjective
 
@@ -140,7 +141,7 @@ def _runner(content: bytes) -> Any:
 
     def run(rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
         try:
-            answers = session.run(None, {"input": rows})
+            answers = session.run(None, {INPUT: rows})
         except Exception as error:
             raise ExportError(
                 f"onnxruntime cannot run the ONNX file on {len(rows)} rows: {error}"

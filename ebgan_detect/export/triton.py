@@ -18,7 +18,6 @@ from ebgan_detect.errors import ExportError, InvalidParameterError
 from ebgan_detect.export._triton_config import (
     CONFIG,
     LABELS,
-    PREFIX,
     PYTHON_CONFIG,
     as_text,
     new_config,
@@ -241,7 +240,6 @@ def _write_configs(model: Path, staged: Path, settings: Mapping[str, Any]) -> No
     """Put both configurations beside the staged version."""
     for file in (CONFIG, PYTHON_CONFIG):
         new = new_config(model.name, staged / "model.onnx", python=file == PYTHON_CONFIG)
-        new.parameters[f"{PREFIX}model_version"].string_value = staged.name
         config = updated(read_config(model / file), new, settings)
         _check_accelerator(config, settings)
         target = staged.parent / file

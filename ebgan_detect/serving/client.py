@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
 
 from ebgan_detect.errors import InvalidParameterError, ServerError
+from ebgan_detect.interchange import OUTPUTS
 from ebgan_detect.parameters import Rule, check_parameters, integer, none_or, real
 from ebgan_detect.serving.address import Address
 from ebgan_detect.serving.call import Call
 from ebgan_detect.serving.connections import KeepsConnections
 from ebgan_detect.serving.results import Values
-from ebgan_detect.serving.served import OUTPUTS, ServedModel
+from ebgan_detect.serving.served import ServedModel
 from ebgan_detect.serving.session import Session
 from ebgan_detect.serving.settings import Settings
 from ebgan_detect.serving.validation import checked_rows

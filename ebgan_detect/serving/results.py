@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebgan_detect.errors import ServerError
-from ebgan_detect.serving.served import OUTPUTS
+from ebgan_detect.interchange import OUTPUTS
 from ebgan_detect.serving.transport import Answer
 
 __all__ = ["Results", "Values"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,19 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebgan_detect.errors import ServerError
+from ebgan_detect.interchange import FORMAT, FORMAT_KEY, INPUT, OUTPUTS, ModelCard
 
-__all__ = ["OUTPUTS", "ServedModel"]
+__all__ = ["ServedModel"]
 
-OUTPUTS: Mapping[str, type[np.generic]] = {
-    "energy": np.float32,
-    "score": np.float32,
-    "decision": np.float32,
-    "label": np.int64,
-    "p_value": np.float32,
-}
-"""Answers for each row, as the server sends them."""
-FORMAT = 1
-INPUT = "input"
 INPUT_TYPES: Mapping[str, np.dtype[Any]] = {
     "TYPE_FP32": np.dtype(np.float32),
     "TYPE_UINT8": np.dtype(np.uint8),
@@ -86,31 +76,29 @@ class ServedModel:
         ServerError
             If the model is none of this library's, or of a newer one.
         """
-        parameters = {
-            name.removeprefix("ebgan_detect."): value.get("string_value", "")
-            for name, value in config.get("parameters", {}).items()
-        }
+        told = config.get("parameters", {})
+        metadata = {name: value.get("string_value", "") for name, value in told.items()}
         try:
-            written = int(parameters["format"])
+            written = int(metadata[FORMAT_KEY])
             if written > FORMAT:
                 raise ServerError(
                     f"model {model!r} has format {written}, this version calls up to {FORMAT}; "
                     "upgrade ebgan-detect"
                 )
+            card = ModelCard.read(metadata)
             (tensor,) = (entry for entry in config["input"] if entry["name"] == INPUT)
-            names = json.loads(parameters["input_names"])
-            is_described = version in ("", parameters.get("model_version", version))
+            is_described = version in ("", card.model_version or version)
             missing = OUTPUTS.keys() - {entry["name"] for entry in config["output"]}
             if missing:
                 raise KeyError(*sorted(missing))
             return cls(
-                version=version or parameters.get("model_version", ""),
+                version=version or card.model_version,
                 max_batch_size=max(1, int(config["max_batch_size"])),
                 input_shape=tuple(int(side) for side in tensor["dims"]),
                 dtype=INPUT_TYPES[tensor["data_type"]],
-                offset=float(parameters["offset"]) if is_described else None,
-                feature_names=None if names is None else tuple(map(str, names)),
-                digest=parameters["training_digest"] if is_described else None,
+                offset=card.offset if is_described else None,
+                feature_names=card.input_names,
+                digest=card.training_digest if is_described else None,
             )
         except (KeyError, ValueError, TypeError) as error:
             raise ServerError(

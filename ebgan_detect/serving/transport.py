@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebgan_detect.errors import ServerError
+from ebgan_detect.interchange import INPUT, OUTPUTS
 from ebgan_detect.serving.region import Region
-from ebgan_detect.serving.served import INPUT, OUTPUTS
 from ebgan_detect.serving.settings import Settings
 
 __all__ = ["Answer", "TimedOutError", "Transport", "UnavailableError"]
