@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 from torch import Tensor
+from typing_extensions import override
 
 from ebgan_detect.errors import InvalidInputError
 
@@ -19,10 +20,12 @@ __all__ = ["Rows", "as_rows", "largest_magnitude", "to_tensor"]
 NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 VALUES_AT_ONCE = 2**18
 """Values in a chunk where only they are looked at."""
+HELD_BYTES = 2**31
+"""Items of a data set are kept in memory up to this size where they are needed repeatedly."""
 
 
 class Rows:
-    """Rows of some input, read a few at a time and never copied as a whole.
+    """Rows of some input, read a few at a time and copied as a whole by `held` alone.
 
     Parameters
     ----------
@@ -61,6 +64,17 @@ class Rows:
         if isinstance(self.values, Tensor) and not isinstance(rows, slice):
             return self.values[torch.from_numpy(rows).to(self.values.device)]
         return self.values[rows]
+
+    def held(self) -> Rows:
+        """The same rows for repeated reading, in memory if making them costs work.
+
+        Returns
+        -------
+        Rows
+            The items of a data set, read once, where they take up to `HELD_BYTES`; otherwise
+            these very rows.
+        """
+        return self
 
     def chunks(
         self, size: int, rows: NDArray[np.intp] | None = None
@@ -183,8 +197,21 @@ class _DatasetRows(Rows):
             )
         first = _item(dataset[0])
         self.shape = (len(dataset), *first.shape)
+        self.dtype = first.dtype
         self.is_uint8 = first.dtype == np.uint8
 
+    @override
+    def held(self) -> Rows:
+        if math.prod(self.shape) * self.dtype.itemsize > HELD_BYTES:
+            return self
+        values, start = np.empty(self.shape, self.dtype), 0
+        for chunk in self.arrays():
+            values = values.astype(np.result_type(values, chunk), copy=False)
+            values[start : start + len(chunk)] = chunk
+            start += len(chunk)
+        return Rows(values)
+
+    @override
     def read(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
         numbers = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
         many = getattr(self.dataset, "__getitems__", None)

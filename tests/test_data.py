@@ -246,6 +246,18 @@ def test_items_of_a_dataset_may_be_bfloat16():
     np.testing.assert_array_equal(rows.read(slice(2)), [[0.5, 2], [0.5, 2]])
 
 
+def test_held_items_have_a_dtype_for_all_of_them():
+    items = Items([np.ones(2, np.uint8), np.full(2, 0.5), np.full(2, 300, np.int16)])
+    rows = as_rows(items)
+    assert rows.is_uint8
+    held = rows.held()
+    assert not held.is_uint8
+    np.testing.assert_array_equal(held.read(slice(3)), [[1, 1], [0.5, 0.5], [300, 300]])
+    assert items.calls == [0, 0, 1, 2]
+    array = as_rows(np.ones((3, 2)))
+    assert array.held() is array
+
+
 class ManyItems(Items):
     def __getitems__(self, indices):
         self.calls.append(("many", list(indices)))

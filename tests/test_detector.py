@@ -435,20 +435,38 @@ def test_bytes_after_images_in_the_unit_interval_warn(dtype, images):
         detector.energy(images[:50].astype(dtype))
 
 
+class Counting(torch.utils.data.Dataset):
+    def __init__(self, images):
+        self.images = images
+        self.reads = 0
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return self.images[index].astype(np.float32)
+
+
 def test_scoring_reads_every_image_once(image_detector, images):
-    class Counting(torch.utils.data.Dataset):
-        reads = 0
-
-        def __len__(self):
-            return 60
-
-        def __getitem__(self, index):
-            self.reads += 1
-            return images[index].astype(np.float32)
-
-    dataset = Counting()
+    dataset = Counting(images)
     image_detector.energy(dataset)
     assert dataset.reads == 60 + 1  # one tells the shape
+
+
+def test_fitting_reads_every_image_once_if_memory_holds_them(images, monkeypatch):
+    fits, reads = [], []
+    for held in (2**31, 60 * 64 * 4, 60 * 64 * 4 - 1):
+        monkeypatch.setattr("ebgan_detect.data.HELD_BYTES", held)
+        dataset = Counting(images)
+        detector = EBGANDetector(max_epochs=1, random_state=0).fit(dataset)
+        fits.append(detector.energy(images[:20]))
+        reads.append(dataset.reads)
+        detector.partial_fit(dataset)
+        assert dataset.reads <= 2 * reads[-1]
+    assert reads[0] == reads[1] == 60 + 1
+    assert reads[2] > 3 * 60
+    np.testing.assert_array_equal(fits[0], fits[2])
 
 
 @pytest.mark.parametrize("shape", [(60, 12, 12, 3), (60, 12, 12, 1)])

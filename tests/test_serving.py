@@ -479,7 +479,11 @@ def test_other_urls_are_refused(given):
     [
         ("absent", "", "unknown model: 'absent'"),
         ("table", "7", "version 7"),
-        ("foreign", "", "model 'foreign' must be one that export_triton wrote.*'ebgan_detect.format'"),
+        (
+            "foreign",
+            "",
+            "model 'foreign' must be one that export_triton wrote.*'ebgan_detect.format'",
+        ),
         ("newer", "", r"has format 2, this version calls up to 1; upgrade ebgan-detect"),
     ],
 )

@@ -140,8 +140,8 @@ class BaseDetector(ScoringDetector):
         ----------
         X : array-like, Tensor, DataFrame, memmap or Dataset
             Rows of numbers of shape (n, d), (n, h, w) or (n, c, h, w) [any unit]. uint8
-            images count as 0...255. Rows are read several times: a Dataset's transforms must
-            give the same row each time.
+            images count as 0...255. Rows are read several times, a Dataset of up to 2 GiB only
+            once: the transforms of a larger one must give the same row each time.
         y : None
             Ignored; present for scikit-learn's interface.
 

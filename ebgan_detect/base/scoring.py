@@ -263,7 +263,7 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
         Rows to be `streamed` are checked for nan, infinity and range as they are read.
         """
         if reset:
-            rows = as_rows(X)
+            rows = as_rows(X).held()
             rows.check_finite()
             try:
                 _check_feature_names(self, X, reset=True)
@@ -274,6 +274,7 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
             return rows
         rows = rows_of_shape(self, X, self.input_shape_, type(self).__name__)
         if not streamed:
+            rows = rows.held()
             is_image = len(rows.shape) > 2
             ends = rows.check_finite(integers=is_image)
             if is_image:
