@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,21 +13,15 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from ebgan_detect.base.fitting import CalibrationRows, MemberPlan, separation, train_members
-from ebgan_detect.base.scoring import ScoringDetector
+from ebgan_detect.base.resuming import ResumableDetector
 from ebgan_detect.data import Rows
-from ebgan_detect.errors import (
-    CalibrationWarning,
-    InvalidParameterError,
-    TrainingHealthWarning,
-    warn_caller,
-)
+from ebgan_detect.errors import CalibrationWarning, TrainingHealthWarning, warn_caller
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
 from ebgan_detect.parameters import (
     Rule,
     auto_or,
     check_parameters,
-    described,
     flag,
     integer,
     one_of,
@@ -62,7 +55,7 @@ ROWS_TO_JUDGE = 2048
 """Validation rows that a criterion scores after every epoch, at most."""
 
 
-class BaseDetector(ScoringDetector):
+class BaseDetector(ResumableDetector):
     """What every detector of the library has in common.
 
     A subclass defines a keyword-only constructor that stores its parameters, `_defaults`,
@@ -94,32 +87,7 @@ class BaseDetector(ScoringDetector):
         "warm_start": flag(),
         "verbose": Rule(lambda v: isinstance(v, int) and v >= 0, "False, True or an int >= 0"),
     }
-    _free_on_resume: ClassVar[frozenset[str]] = frozenset(
-        {
-            "callbacks",
-            "checkpoint",
-            "contamination",
-            "device",
-            "false_alarm_rate",
-            "random_state",
-            "verbose",
-            "warm_start",
-        }
-    )
-
-    _free_later: ClassVar[frozenset[str]] = _free_on_resume | {
-        "batch_size",
-        "keep_state",
-        "learning_rate",
-        "learning_rate_schedule",
-        "max_epochs",
-        "n_estimators",
-    }
-    """What may change between fits that go on; the first one has settled all else."""
-
-    history_: dict[str, list[float]]
     n_iter_: int
-    _settled: dict[str, Any]
 
     # --- what a subclass adds ---------------------------------------------------------------
 
@@ -250,20 +218,6 @@ class BaseDetector(ScoringDetector):
             }
         return rows, row_positions(rows.arrays(), self._seed)
 
-    @contextmanager
-    def _unchanged_by_failure(self) -> Iterator[None]:
-        """Put everything back if what follows fails; optimisers and replay then start anew."""
-        before = dict(vars(self))
-        if hasattr(self, "model_"):
-            before["model_"] = self.model_.portable()
-            before["history_"] = {name: list(values) for name, values in self.history_.items()}
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
     def _new_partition(self, positions: NDArray[np.float64]) -> Partition:
         """Parts of exactly the sizes asked for; where rows are too few for that, by shares."""
         n_calibration, n_validation = part_sizes(
@@ -282,35 +236,6 @@ class BaseDetector(ScoringDetector):
         """Parts whose sizes are left to chance, for rows that come a few at a time."""
         calibration = float(self.calibration_fraction)
         return Partition(self._seed, calibration, calibration + self._validation_share())
-
-    def _settle(self) -> None:
-        """Remember the parameters that further fits cannot change."""
-        given = self._given().items()
-        self._settled = {name: value for name, value in given if name not in self._free_later}
-
-    def _given(self) -> dict[str, Any]:
-        """The parameters; a list as a tuple, lest it changes later."""
-        return {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in self.get_params(deep=False).items()
-        }
-
-    def _check_settled(self) -> None:
-        """Refuse parameters that a further fit would have to ignore."""
-        problems = [
-            f"{name} must stay {value!r} while the detector goes on, got {getattr(self, name)!r}"
-            for name, value in self._settled.items()
-            if value is not getattr(self, name)
-            and described(value) != described(getattr(self, name))
-        ]
-        if self.n_estimators < len(self.model_.members):
-            problems.append(
-                f"n_estimators must be at least the {len(self.model_.members)} members that are "
-                f"trained, got {self.n_estimators}"
-            )
-        if problems:
-            remedy = "fit a clone of the detector, or with warm_start=False"
-            raise InvalidParameterError("\n".join(problems) + f"; {remedy}")
 
     def _draw_seed(self) -> int:
         """The seed of everything random in a fit; a checkpoint's where one is resumed."""
@@ -401,22 +326,6 @@ class BaseDetector(ScoringDetector):
         """Resolve ``batch_size='auto'``; what is set after the first fit counts from then on."""
         batch_size = self.batch_size
         return int(self.settings_["batch_size"] if _is_auto(batch_size) else batch_size)
-
-    def _checkpoint_path(self, k: int) -> Path:
-        """File of one member's state."""
-        return Path(self.checkpoint) / f"member-{k}.checkpoint"
-
-    def _checkpoint(self, k: int, fingerprint: float) -> Checkpoint | None:
-        """One member's checkpoint, bound to the parameters and rows that it belongs to."""
-        if self.checkpoint is None:
-            return None
-        parameters = {
-            name: described(value)
-            for name, value in self.get_params(deep=False).items()
-            if name not in self._free_on_resume
-        }
-        settings = {"seed": self._seed, "rows": fingerprint, **parameters}
-        return Checkpoint(self._checkpoint_path(k), settings)
 
     def _record(self, runs: list[TrainingRun], done: int) -> None:
         """Append the runs to the history, and say whether each game was healthy."""
