@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ebgan_detect import Callback, EBGANDetector, InputRangeWarning, InvalidInputError, save
+from ebgan_detect import Callback, EBGANDetector, InputRangeWarning, InvalidInputError, data, save
 from ebgan_detect.datafiles import ReadOptions, read_rows, stream_rows
 from ebgan_detect.model import ELEMENTS_IN_CHUNK, IMAGES_IN_CHUNK
 from ebgan_detect.training import rows as training_rows
@@ -175,7 +175,8 @@ def test_pictures_larger_than_memory_are_streamed(monkeypatch):
     images = smooth_images(40, 64)
     settings = {**SMALL, "hidden_sizes": (4, 4), "max_epochs": 2}
     resident = EBGANDetector(**settings).fit(images)
-    monkeypatch.setattr(training_rows, "RESIDENT_BYTES", 10 * 3 * 64**2)
+    for module, limit in ((training_rows, "RESIDENT_BYTES"), (data, "HELD_BYTES")):
+        monkeypatch.setattr(module, limit, 10 * 3 * 64**2)
     pictures = Pictures(images)
     streamed = EBGANDetector(**settings).fit(pictures)
     # A batch, or a chunk that is scored; never the whole set.
