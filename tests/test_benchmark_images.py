@@ -262,7 +262,7 @@ def test_one_training_is_judged_in_every_space(protocol, monkeypatch):
         return EBGANDetector(max_epochs=1, margin=0.05, **parameters)
 
     monkeypatch.setattr(energies, "EBGANDetector", brief)
-    settings = {"protocol": protocol, "set": "digits", "case": 3, "adversarial": True, "seed": 1}
+    settings = {"protocol": protocol, "set": "digits", "case": 3, "game": "EBGAN", "seed": 1}
     part = development_part(load("digits"))
     detector = energies.trained(**settings)
     found = energies.energies(detector, part.test)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.images.energies
 
-Trains on development cases, with an adversary and without, scores every model in each way, keeps
-one JSON for each model under ``benchmarks/results/energies``, and writes the table beside them.
+Trains on development cases, with an adversary, without and not at all, scores every model in each
+way, keeps one JSON for each model under ``benchmarks/results/energies``, and writes the table
+beside them.
 The detector has the error of the input; ``benchmarks/RESULTS.md`` says why.
 """
 
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.common import RESULTS, markdown, metrics, result_path, run_once
 from benchmarks.images.datasets import Array, development_part, load
+from benchmarks.images.methods import METHODS, UNTRAINED, UNTRAINED_ROWS
 from ebgan_detect import EBGANDetector
 from ebgan_detect.files import write_atomically
 from ebgan_detect.losses import reconstruction_energy
@@ -33,6 +35,12 @@ CASES = (
     ("one-class", "fashion-mnist", 2),
 )
 """Protocol, set and class, all of them development cases."""
+GAMES: dict[str, dict[str, Any]] = {
+    "EBGAN": {},
+    "control": {"adversarial": False},
+    "untrained": UNTRAINED,
+}
+"""Parameters of what is compared, by the names of all image benchmarks."""
 SPACES = {"input": "input (the detector's)", "code": "code", "joint": "input times code"}
 BLOCK = 500
 
@@ -42,10 +50,8 @@ def trained(**settings: Any) -> EBGANDetector:
     images = development_part(load(settings["set"]))
     is_case = images.train_labels == settings["case"]
     normal = images.train[is_case if settings["protocol"] == "one-class" else ~is_case]
-    detector = EBGANDetector(
-        adversarial=settings["adversarial"], random_state=settings["seed"], verbose=1
-    )
-    return detector.fit(normal)
+    detector = EBGANDetector(**GAMES[settings["game"]], random_state=settings["seed"])
+    return detector.fit(normal[:UNTRAINED_ROWS] if settings["game"] == "untrained" else normal)
 
 
 @torch.inference_mode()
@@ -88,16 +94,16 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     """A row for each case and game, with the means over its seeds."""
     by_case: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in runs:
-        key = tuple(run[name] for name in ("protocol", "set", "case", "adversarial"))
+        key = tuple(run[name] for name in ("protocol", "set", "case", "game"))
         by_case.setdefault(key, []).append(run)
     rows = []
-    for (protocol, name, label, adversarial), some in by_case.items():
+    for (protocol, name, label, game), some in by_case.items():
         metric = "auroc" if protocol == "one-class" else "auprc"
         case = "one class" if protocol == "one-class" else "held out"
         rows.append(
             [
                 f"{name} {label} {case}, {metric.upper()}",
-                "EBGAN" if adversarial else "no adversary",
+                METHODS[game].title,
                 " ".join(str(run["seed"]) for run in some),
                 *(f"{np.mean([run['spaces'][s][metric] for run in some]):.3f}" for s in SPACES),
             ]
@@ -112,9 +118,9 @@ def main() -> None:
     parser.add_argument("--stored", action="store_true", help="make the table of stored runs only")
     given = parser.parse_args()
     wanted = [
-        {"protocol": protocol, "set": name, "case": label, "adversarial": game, "seed": seed}
+        {"protocol": protocol, "set": name, "case": label, "game": game, "seed": seed}
         for (protocol, name, label) in CASES
-        for game in (True, False)
+        for game in GAMES
         for seed in given.seeds
     ]
     if given.stored:

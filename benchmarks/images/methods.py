@@ -179,6 +179,10 @@ def _alad(n_features: int, seed: int) -> Any:
     return PyodALAD(**ALAD)
 
 
+UNTRAINED = {"adversarial": False, "max_epochs": 1, "learning_rate": 1e-30, "n_snapshots": 1}
+UNTRAINED_ROWS = 2000
+"""A network as its weights are drawn; these rows give it scaling and threshold."""
+
 METHODS: dict[str, Method] = {
     "EBGAN": detector_method("EBGAN"),
     "control": detector_method("same autoencoder, no adversary", {"adversarial": False}),
@@ -186,9 +190,7 @@ METHODS: dict[str, Method] = {
         "same autoencoder, denoising (0.3)", {"adversarial": False, "noise": 0.3}
     ),
     "untrained": detector_method(
-        "same autoencoder, untrained",
-        {"adversarial": False, "max_epochs": 1, "learning_rate": 1e-30, "n_snapshots": 1},
-        most_rows=2000,
+        "same autoencoder, untrained", UNTRAINED, most_rows=UNTRAINED_ROWS
     ),
     "kNN": peer_method("kNN (5th neighbour; PyOD)", _knn),
     "IForest": peer_method("IsolationForest (PyOD)", _iforest),
