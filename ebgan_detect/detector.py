@@ -85,6 +85,11 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     noise : 'auto' or float, default='auto'
         Denoising: largest standard deviation of noise on the encoder's input [scaled
         input unit].
+    complexity_exponent : 'auto' or float, default='auto'
+        Energies of images are divided by this power of the image's complexity, its total
+        variation over that of a typical training image [3]_: a plain or smooth image leaves an
+        autoencoder little to fail on, even one that it never saw. 0 gives the plain squared
+        error; so does `'auto'` for tables, and it is 0.5 for images.
     n_estimators : int, default=1
         Members, each trained from another seed, whose energies are averaged.
     n_snapshots : 'auto' or int, default='auto'
@@ -136,7 +141,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         What stands behind `'auto'`. None: settings found to detect. `'paper'`: those of the
         paper [1]_, which were found to generate: a fixed margin of 10 (fully connected), 20,
         40 or 80 (images up to 64, 128, 256 pixels) on the *sum* of squared errors, a hinge of
-        weight 1, no replay, no noise, one state, and 64, 128, 256 (512) channels.
+        weight 1, no replay, no noise, one state, the plain squared error, and 64, 128, 256 (512)
+        channels.
     random_state : int, RandomState or None, default=None
         Seed. The global random state is never touched.
     verbose : bool or int, default=0
@@ -188,6 +194,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     ----------
     .. [1] Zhao, Mathieu, LeCun, "Energy-based Generative Adversarial Network", ICLR 2017.
     .. [2] Huang et al., "Snapshot Ensembles: Train 1, Get M for Free", ICLR 2017.
+    .. [3] Serrà et al., "Input Complexity and Out-of-distribution Detection with
+       Likelihood-based Generative Models", ICLR 2020.
 
     Examples
     --------
@@ -222,6 +230,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         "hinge_weight": auto_or(real(0, closed="()")),
         "replay_size": auto_or(integer(0)),
         "noise": auto_or(real(0)),
+        "complexity_exponent": auto_or(real(0)),
         "n_snapshots": auto_or(integer(1)),
         "preset": none_or(one_of("paper")),
         **BaseDetector._rules,
@@ -240,6 +249,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         hinge_weight: str | float = "auto",
         replay_size: str | int = "auto",
         noise: str | float = "auto",
+        complexity_exponent: str | float = "auto",
         n_estimators: int = 1,
         n_snapshots: str | int = "auto",
         max_epochs: str | int = "auto",
@@ -271,6 +281,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         self.hinge_weight = hinge_weight
         self.replay_size = replay_size
         self.noise = noise
+        self.complexity_exponent = complexity_exponent
         self.n_estimators = n_estimators
         self.n_snapshots = n_snapshots
         self.max_epochs = max_epochs
@@ -362,6 +373,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             "negatives_ratio": 1,
             "n_snapshots": 1,
             "noise": 0.0,
+            "complexity_exponent": 0.0,
             "replay_size": 0,
         }
         if not conv:

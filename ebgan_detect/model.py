@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ebgan_detect.complexity import Complexity
 from ebgan_detect.data import Rows
 from ebgan_detect.objectives import Objective
 from ebgan_detect.scaling import Scaler
@@ -25,7 +26,7 @@ ROWS_IN_BLOCK = 32
 
 
 class EnergyModel(nn.Module):
-    """What scores rows: the fitted scaling, then the mean over trained members.
+    """What scores rows: the fitted scaling, the mean over trained members, relative to complexity.
 
     Parameters
     ----------
@@ -35,13 +36,20 @@ class EnergyModel(nn.Module):
         Trained games, one or more.
     input_shape : tuple of int
         Shape of one row as the user gives it: ``(d,)``, ``(h, w)`` or ``(c, h, w)``.
+    complexity : Complexity, optional
+        What energies of images are relative to.
     """
 
     def __init__(
-        self, scaler: Scaler, members: Sequence[Objective], input_shape: tuple[int, ...]
+        self,
+        scaler: Scaler,
+        members: Sequence[Objective],
+        input_shape: tuple[int, ...],
+        complexity: Complexity | None = None,
     ) -> None:
         super().__init__()
         self.scaler = scaler
+        self.complexity = complexity
         self.members = nn.ModuleList(members)
         self.input_shape = input_shape
         self.network_shape = network_shape(input_shape)
@@ -73,9 +81,10 @@ class EnergyModel(nn.Module):
         Returns
         -------
         Tensor of shape (n,), float64
-            Mean of the members' energies; +inf where float32 overflows on the way.
+            Mean of the members' energies, relative to the row's complexity where there is one;
+            +inf where float32 overflows on the way.
         """
-        energy = self.mean_over_members(self.scale(x), "energy")
+        energy = self.relative_energy(self.scale(x), "energy")
         return energy.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
     def energy_map(self, x: Tensor) -> Tensor:
@@ -91,8 +100,7 @@ class EnergyModel(nn.Module):
         Tensor of shape (n, *input_shape), float64
             Its mean over a row is that row's energy.
         """
-        split = self.mean_over_members(self.scale(x), "energy_map")
-        return split.reshape(-1, *self.input_shape)
+        return self.relative_energy(self.scale(x), "energy_map").reshape(-1, *self.input_shape)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """What the members make of raw rows, on average, in the input's unit.
@@ -161,6 +169,27 @@ class EnergyModel(nn.Module):
             In order.
         """
         return [member for member in self.members if isinstance(member, Objective)]
+
+    def relative_energy(self, scaled: Tensor, method: str) -> Tensor:
+        """Average energies, or their maps, over the members, relative to the rows' complexity.
+
+        Parameters
+        ----------
+        scaled : Tensor of shape (n, *network_shape), float32
+            Scaled rows.
+        method : {'energy', 'energy_map'}
+            Name of the members' method.
+
+        Returns
+        -------
+        Tensor of shape (n,) or (n, *network_shape), float64
+            The mean; nan where float32 overflows on the way.
+        """
+        mean = self.mean_over_members(scaled, method)
+        if self.complexity is None:
+            return mean
+        factor: Tensor = self.complexity(scaled)
+        return mean * factor.reshape(-1, *[1] * (mean.ndim - 1))
 
     def mean_over_members(self, scaled: Tensor, method: str) -> Tensor:
         """Average one method of every member, in float64.

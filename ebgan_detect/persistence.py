@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ebgan_detect.base import BaseDetector, CalibrationRows, MemberPlan
 from ebgan_detect.baselines import AutoEncoderDetector, GANDetector, VAEDetector
+from ebgan_detect.complexity import Complexity
 from ebgan_detect.detector import EBGANDetector
 from ebgan_detect.errors import InvalidParameterError, ModelFileError
 from ebgan_detect.files import read_sealed, write_sealed
@@ -184,7 +185,7 @@ def _rebuild(
 ) -> EnergyModel:
     """Build the networks anew and fill them with the stored weights."""
     scaler = Scaler(weights["scaler.shift"], weights["scaler.scale"], **header["scaler"])
-    model = EnergyModel(scaler, [], detector.input_shape_)
+    model = EnergyModel(scaler, [], detector.input_shape_, _complexity(weights))
     try:
         for k in range(header["members"]):
             prefix = f"members.{k}."
@@ -200,6 +201,13 @@ def _rebuild(
         raise ModelFileError(f"{path} does not fit its networks: {error}; {remedy}") from error
     place(model, torch.device("cpu"))
     return model.eval()
+
+
+def _complexity(weights: Mapping[str, Tensor]) -> Complexity | None:
+    """What energies are relative to, if they are."""
+    prefix = "complexity."
+    own = {n.removeprefix(prefix): float(v) for n, v in weights.items() if n.startswith(prefix)}
+    return Complexity(**own) if own else None
 
 
 def _range(scaler: Scaler) -> dict[str, float]:

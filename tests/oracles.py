@@ -120,3 +120,17 @@ def importance_weighted_bound(log_weights):
     """Equation 8 for each column: logarithm of the mean weight."""
     columns = np.asarray(log_weights, dtype=np.float64).T
     return np.array([math.log(math.fsum(map(math.exp, c)) / len(c)) for c in columns])
+
+
+def total_variation(image):
+    """Absolute differences of neighbours below and to the right, for each value of an image."""
+    channels, height, width = np.shape(image)
+    differences = []
+    for channel in np.asarray(image, dtype=np.float64):
+        for i in range(height):
+            for j in range(width):
+                if i + 1 < height:
+                    differences.append(abs(channel[i + 1, j] - channel[i, j]))
+                if j + 1 < width:
+                    differences.append(abs(channel[i, j + 1] - channel[i, j]))
+    return math.fsum(differences) / (channels * height * width)

@@ -54,8 +54,18 @@ class ArchitectureMixin(ScoringDetector):
         }
 
     def _autoencoder_defaults(self, *, is_image: bool) -> dict[str, Any]:
-        """One autoencoder for each kind of input."""
-        own = {"code_dim": 32, "noise": 0.0} if is_image else {"code_dim": 64, "noise": 0.5}
+        """One autoencoder for each kind of input, and what its energies are relative to."""
+        exponent = getattr(self, "complexity_exponent", "auto")
+        if not is_image and exponent not in ("auto", 0):
+            raise InvalidParameterError(
+                f"complexity_exponent must be 'auto' or 0 for tables, got {exponent}; only images "
+                "have a total variation"
+            )
+        own = (
+            {"code_dim": 32, "noise": 0.0, "complexity_exponent": 0.5}
+            if is_image
+            else {"code_dim": 64, "noise": 0.5, "complexity_exponent": 0.0}
+        )
         return self._network_defaults(is_image=is_image) | own
 
     def _resolved_architecture(self, *, is_image: bool) -> Any:

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 
 from ebgan_detect.base.fitting import CalibrationRows, MemberPlan, separation, train_members
 from ebgan_detect.base.resuming import ResumableDetector
+from ebgan_detect.complexity import fit_complexity
 from ebgan_detect.data import Rows
 from ebgan_detect.errors import CalibrationWarning, TrainingHealthWarning, warn_caller
 from ebgan_detect.model import EnergyModel
@@ -304,10 +305,16 @@ class BaseDetector(ResumableDetector):
     def _new_model(
         self, rows: Rows, training: NDArray[np.intp], device: torch.device
     ) -> EnergyModel:
-        """A model without members, its scaling learned from the training rows."""
+        """A model without members; scaling and typical complexity come from the training rows."""
         chunks = rows.arrays(rows=training)
         scaler = fit_scaler(chunks, self.input_shape_, self.scaling, is_uint8=rows.is_uint8)
-        return EnergyModel(scaler, [], self.input_shape_).to(device)
+        model = EnergyModel(scaler, [], self.input_shape_).to(device)
+        exponent = self.settings_.get("complexity_exponent", 0.0)
+        if exponent:
+            some = np.linspace(0, len(training) - 1, min(len(training), ROWS_TO_JUDGE)).astype(int)
+            images = rows.tensors(model.chunk_rows(device), device, training[some])
+            model.complexity = fit_complexity(map(model.scale, images), exponent).to(device)
+        return model
 
     def _validation_share(self) -> float:
         """Validation rows are set aside only where a criterion needs them."""

@@ -44,6 +44,9 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
     noise : 'auto' or float, default='auto'
         Denoising: largest standard deviation of noise on the encoder's input [scaled
         input unit].
+    complexity_exponent : 'auto' or float, default='auto'
+        Power of their complexity that energies of images are relative to, as in
+        `EBGANDetector`; 0 gives the plain squared error.
     n_estimators : int, default=1
         Members whose energies are averaged.
     n_snapshots : int, default=1
@@ -121,7 +124,9 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
     -----
     The energy is the mean squared error over the features of the scaled row,
 
-    .. math:: E(x) = \frac{1}{d} \lVert x - \mathrm{Dec}(\mathrm{Enc}(x)) \rVert^2 .
+    .. math:: E(x) = \frac{1}{d} \lVert x - \mathrm{Dec}(\mathrm{Enc}(x)) \rVert^2 ,
+
+    and for images that relative to their complexity.
 
     With `noise` the encoder sees ``x + level * e`` in training, where `level` is uniform in
     [0, noise] and `e` standard normal, and must give back `x` [2]_. An autoencoder also
@@ -149,6 +154,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         **ArchitectureMixin._architecture_rules,
         "code_dim": auto_or(integer(1)),
         "noise": auto_or(real(0)),
+        "complexity_exponent": auto_or(real(0)),
         "n_snapshots": integer(1),
         **BaseDetector._rules,
     }
@@ -160,6 +166,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         hidden_sizes: str | Sequence[int] = "auto",
         code_dim: str | int = "auto",
         noise: str | float = "auto",
+        complexity_exponent: str | float = "auto",
         n_estimators: int = 1,
         n_snapshots: int = 1,
         max_epochs: str | int = "auto",
@@ -184,6 +191,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         self.hidden_sizes = hidden_sizes
         self.code_dim = code_dim
         self.noise = noise
+        self.complexity_exponent = complexity_exponent
         self.n_estimators = n_estimators
         self.n_snapshots = n_snapshots
         self.max_epochs = max_epochs

@@ -109,7 +109,7 @@ class ExportedGraph(nn.Module):
             split = model.energy_map(x)
             energy = split.flatten(1).mean(dim=1)
         else:
-            energy = model.mean_over_members(model.scale(x), "energy")
+            energy = model.relative_energy(model.scale(x), "energy")
         energy = torch.where(energy.abs() < math.inf, energy, math.inf)  # nan is not below, either
         decision = -energy - self.offset
         label = torch.where(decision >= 0, 1, -1)
