@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
 from benchmarks.common import RESULTS, false_positive_rate, run_once
-from benchmarks.images import datasets, energies, methods
+from benchmarks.images import datasets, energies, exponents, methods
 from benchmarks.images.__main__ import main, parser, runs
 from benchmarks.images.datasets import development_part, load
 from benchmarks.images.figure import draw
@@ -21,7 +21,7 @@ from benchmarks.images.methods import METHODS, Fitted, Method, detector_method
 from benchmarks.images.parallel import run_all
 from benchmarks.images.protocols import PROTOCOLS, Run
 from benchmarks.images.records import Records
-from benchmarks.images.report import report
+from benchmarks.images.report import TITLES, report
 from benchmarks.images.variants import VARIANTS, Variant
 from ebgan_detect import EBGANDetector
 
@@ -245,6 +245,8 @@ def test_ebgan_and_its_controls_run_on_the_same_networks():
         assert kept[name]["n_train"] == 256
         json.dumps(kept[name])
         assert kept[name]["fit_cpu_seconds"] >= 0
+        assert kept[name]["plain_error"].keys() == {"auroc", "auprc", "fpr95"}
+        assert kept[name]["plain_error"]["auprc"] != kept[name]["auprc"]
     settings = [kept[name]["settings"] for name in kept]
     assert settings[0] == settings[1]
     assert METHODS.keys() >= {"EBGAN", "control", "denoising", "untrained"}
@@ -279,6 +281,52 @@ def test_one_training_is_judged_in_every_space(protocol, monkeypatch):
     alone = energies.energies(detector, part.test)
     np.testing.assert_allclose(alone["joint"], alone["input"] * alone["code"], rtol=1e-12)
     assert np.corrcoef(alone["input"], alone["code"])[0, 1] < 0.999
+
+
+def test_plain_errors_are_those_of_the_same_networks():
+    images = load("digits")
+    brief = {"max_epochs": 1, "margin": 0.05}
+    fitted = detector_method("EBGAN", brief).fit(images.train, 0)
+    plain = EBGANDetector(**brief, complexity_exponent=0.0, random_state=0).fit(images.train)
+    np.testing.assert_array_equal(fitted.plain(images.test), plain.score_samples(images.test))
+    assert not np.allclose(fitted.score(images.test), fitted.plain(images.test))
+    assert detector_method("EBGAN", {**brief, "preset": "paper"}).fit(images.train, 0).plain is None
+    told = PROTOCOLS["out-of-manifold"](images, {"set": "digits"}, detector_method("", brief), 0)
+    assert told["plain_error"]["outliers"].keys() == told["outliers"].keys()
+    assert told["plain_error"]["outliers"] != told["outliers"]
+
+
+def test_a_run_scored_in_two_ways_stands_in_two_rows(tmp_path):
+    folder = tmp_path / "heldout_digit"
+    folder.mkdir()
+    run = {"set": "mnist", "digit": 4, "method": "EBGAN", "seed": 0, "auprc": 0.7}
+    runs = {
+        "a": {**run, "plain_error": {"auprc": 0.5}},
+        "A-plain": {**run, "method": "EBGAN-plain", "auprc": 0.4},
+        "B-plain": {**run, "method": "EBGAN-plain", "seed": 1, "auprc": 0.3},
+    }
+    for name, record in runs.items():
+        (folder / f"{name}.json").write_text(json.dumps(record))
+    records = Records.read(tmp_path, "heldout_digit")
+    assert records.by_seed("EBGAN", "auprc") == {0: 0.7}
+    assert records.by_seed("EBGAN-plain", "auprc") == {0: 0.5, 1: 0.3}
+    assert records.missing(["EBGAN"], "digit", [4], [0, 1]) == ["EBGAN: digit 4, seed 1"]
+
+
+def test_exponents_are_compared_on_one_training(monkeypatch):
+    monkeypatch.setattr(exponents, "UPDATES", 20)
+    measured = exponents.measure("held out", "digits", (1, 9), "EBGAN", 0)
+    images = development_part(load("digits"))
+    normal = images.train[~np.isin(images.train_labels, (1, 9))]
+    judged = images.test_labels != 1
+    for exponent in (0.0, 1.0):
+        detector = exponents.HalfTheUpdates(complexity_exponent=exponent, random_state=0)
+        energies_ = detector.fit(normal).energy(images.test)[judged]
+        expected = average_precision_score(images.test_labels[judged] == 9, energies_)
+        found = measured["anomalies"]["9"][str(exponent)]["auprc"]
+        assert found == pytest.approx(expected, rel=1e-6)
+    run = {"set": "digits", "protocol": "held out", "classes": "1 9", "game": "EBGAN", **measured}
+    assert exponents.table([run]).count("digits") == 2
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -470,7 +518,11 @@ def made_up(tmp_path):
     variants = {"EBGAN": 0.5, "no-replay": 0.25}
     for method, auprc in variants.items():
         record = {"set": "mnist", "digit": 9, "method": method, "seed": 0, "auroc": 0.75}
-        write(tmp_path, "heldout_digit_development", **record, auprc=auprc)
+        plain = {"plain_error": {"auprc": auprc}}
+        write(tmp_path, "heldout_digit_development", **record, auprc=0.9, **plain)
+    always_plain = {"auprc": 0.125, "settings": {"complexity_exponent": 0.0}}
+    record["method"] = "paper"
+    write(tmp_path, "heldout_digit_development", **record, **always_plain)
     return tmp_path
 
 
@@ -508,6 +560,7 @@ def test_the_ablation_table_is_renewed_in_its_place(made_up, tmp_path):
         assert main([*line, "--ablation", str(page)]) == 0
         text = page.read_text()
         assert table_row(text, "Ablation", "no replay")[1] == "0.250 [-0.250]"
+        assert table_row(text, "Ablation", "the paper's")[1] == "0.125 [-0.375]"
         assert text.endswith("<!-- end -->\n\nTail.\n")
         assert "old" not in text
         assert text.count("| no replay") == 1
@@ -548,5 +601,5 @@ def test_the_stored_results_make_a_report():
     stored = Records.read(RESULTS, "heldout_digit").only(set="mnist").done
     assert stored
     for record in stored:
-        title = METHODS[record["method"]].title
+        title = TITLES[record["method"]]
         assert table_row(text, "MNIST, a digit held out", title)[1 + record["digit"]] != "-"

@@ -5,6 +5,7 @@ A method takes normal uint8 training images and a seed, and gives a `Fitted`.
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -40,11 +41,15 @@ class Fitted:
         What it tells of its training, for the run's record.
     threshold : float or None
         Score below which a method that promises a false alarm rate calls an image abnormal.
+    plain : callable or None
+        As `score`, by the plain squared error, of a method whose energies are relative to
+        the image's complexity.
     """
 
     score: Callable[[Array], Array]
     told: dict[str, Any] = field(default_factory=dict)
     threshold: float | None = None
+    plain: Callable[[Array], Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,18 @@ def detector_method(
             "settings": settings,
             "last_epoch": {name: values[-1] for name, values in detector.history_.items()},
         }
-        return Fitted(detector.score_samples, told, detector.offset_)
+        plain = None if detector.model_.complexity is None else _by_plain_error(detector)
+        return Fitted(detector.score_samples, told, detector.offset_, plain)
 
     return Method(title, fit, (TrainingDivergedError,))
+
+
+def _by_plain_error(detector: EBGANDetector) -> Callable[[Array], Array]:
+    """Scores of the same networks without regard to complexity."""
+    plain = copy.copy(detector)
+    plain.model_ = detector.model_.portable()
+    plain.model_.complexity = None
+    return plain.score_samples
 
 
 # --- peers --------------------------------------------------------------------------------------
@@ -198,6 +212,9 @@ METHODS: dict[str, Method] = {
     "ALAD": peer_method("ALAD (PyOD)", _alad, **ALAD),
 }
 """Methods of every table, in its order."""
+
+PLAIN = "-plain"
+"""Ends the name of the same trained networks, scored by the plain squared error."""
 
 ABLATIONS: dict[str, Method] = {
     name: detector_method(variant.title, variant.parameters, make=variant.detector())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,10 @@ def _against_labels(
     }
     if fitted.threshold is not None:
         result["false_alarm_rate"] = float(np.mean(scores[is_normal] < fitted.threshold))
+    if fitted.plain is not None:
+        plain = fitted.plain(test)
+        fpr95 = false_positive_rate(~is_normal, plain)
+        result["plain_error"] = {**metrics(~is_normal, plain), "fpr95": fpr95}
     return result | fitted.told
 
 
@@ -121,17 +125,9 @@ def out_of_manifold(images: ImageSet, case: Mapping[str, Any], method: Method, s
     """Train once on all images of a set, without classes; score every kind of other image."""
     others = {} if case["set"] == "digits" else _other_sets(case["set"])
     fitted = method.fit(images.train, seed)
-    normal = fitted.score(images.test)
-    found = {}
     tests = {name: other.test for name, other in others.items()}
-    for name, other in outliers(images.test, tests).items():
-        scores = np.r_[normal, fitted.score(other)]
-        is_anomaly = np.arange(len(scores)) >= len(normal)
-        found[name] = {
-            **metrics(is_anomaly, scores),
-            "fpr95": false_positive_rate(is_anomaly, scores),
-            "n": len(other),
-        }
+    abnormal = outliers(images.test, tests)
+    normal, found = _against_outliers(fitted.score, images.test, abnormal)
     result = {
         "others_used": {name: other.used for name, other in others.items()},
         "outliers": found,
@@ -140,7 +136,27 @@ def out_of_manifold(images: ImageSet, case: Mapping[str, Any], method: Method, s
     }
     if fitted.threshold is not None:
         result["false_alarm_rate"] = float(np.mean(normal < fitted.threshold))
+    if fitted.plain is not None:
+        _, found = _against_outliers(fitted.plain, images.test, abnormal)
+        result["plain_error"] = {"outliers": found}
     return result | fitted.told
+
+
+def _against_outliers(
+    score: Callable[[Array], Array], test: Array, abnormal: Mapping[str, Array]
+) -> tuple[Array, Result]:
+    """Scores of normal images, and how each kind of outlier is told from them."""
+    normal = score(test)
+    found = {}
+    for name, images in abnormal.items():
+        scores = np.r_[normal, score(images)]
+        is_anomaly = np.arange(len(scores)) >= len(normal)
+        found[name] = {
+            **metrics(is_anomaly, scores),
+            "fpr95": false_positive_rate(is_anomaly, scores),
+            "n": len(images),
+        }
+    return normal, found
 
 
 def _other_sets(trained: str) -> dict[str, ImageSet]:

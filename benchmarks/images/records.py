@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.images.methods import PLAIN
+
 SAME_NETWORKS = ("control", "denoising", "untrained")
 NETWORK_SETTINGS = ("architecture", "hidden_sizes", "code_dim")
 AUTOENCODER_SETTINGS = (*NETWORK_SETTINGS, "noise", "precision", "max_updates", "n_snapshots")
@@ -30,9 +32,13 @@ class Records:
 
     @classmethod
     def read(cls, results: Path, benchmark: str) -> Records:
-        """All runs of a benchmark."""
+        """All runs of a benchmark, those that were scored in two ways once for each."""
         files = sorted((results / benchmark).glob("*.json"))
-        return cls([json.loads(file.read_text()) for file in files])
+        found = {}
+        for stored in (json.loads(file.read_text()) for file in files):
+            for record in (stored, _by_plain_error(stored)):
+                found[_case(record), record["method"], record["seed"]] = record
+        return cls(list(found.values()))
 
     @property
     def done(self) -> list[dict[str, Any]]:
@@ -92,6 +98,8 @@ class Records:
         """Methods whose runs had different settings, as when a default changed between them."""
         lines = []
         for method in dict.fromkeys(r["method"] for r in self.done):
+            if method.endswith(PLAIN):
+                continue  # what trained is another row's
             runs = [r for r in self.done if r["method"] == method and "settings" in r]
             known = dict.fromkeys(key for r in runs for key in r["settings"])
             for key in AUTOENCODER_SETTINGS if method in SAME_NETWORKS else known:
@@ -138,6 +146,16 @@ def cell(values: Mapping[int, float], *, signed: bool = False, failed: bool = Fa
     if len(numbers) > 1:
         told += f" ({min(numbers):{form}}…{max(numbers):{form}})"
     return told
+
+
+def _by_plain_error(record: dict[str, Any]) -> dict[str, Any]:
+    """The same trained networks' run by plain squared error; the run itself where it is one."""
+    plain = record.get("plain_error")
+    if plain is None and record.get("settings", {}).get("complexity_exponent") == 0:
+        plain = {}  # it has no other
+    if plain is None or record["method"].endswith(PLAIN):
+        return record
+    return {**record, **plain, "method": record["method"] + PLAIN}
 
 
 def _case(record: Mapping[str, Any]) -> str:

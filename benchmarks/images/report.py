@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common import markdown
-from benchmarks.images.methods import ABLATIONS, ALAD, METHODS, PEER_ROWS, SVDD
+from benchmarks.images.methods import ABLATIONS, ALAD, METHODS, PEER_ROWS, PLAIN, SVDD
 from benchmarks.images.protocols import DEVELOPMENT, TRAINED_SETS
 from benchmarks.images.published import (
     AIMS,
@@ -18,10 +18,11 @@ from benchmarks.images.published import (
     OUT_OF_MANIFOLD,
     Published,
 )
-from benchmarks.images.records import Records, cell
+from benchmarks.images.records import SAME_NETWORKS, Records, cell
 from ebgan_detect.files import write_atomically
 
 TITLES = {name: method.title for name, method in (METHODS | ABLATIONS).items()}
+TITLES |= {f"{name}{PLAIN}": f"{title}; plain squared error" for name, title in TITLES.items()}
 COSTS = {"s": "fit_seconds", "CPU s": "fit_cpu_seconds", "MiB": "peak_rss_mib"}
 DIFFERENCE = "EBGAN minus same autoencoder, no adversary"
 PEERS = (
@@ -39,7 +40,9 @@ def report(results: Path, seeds: Sequence[int]) -> str:
         "development case: settings were chosen by its labels in the training file, so its row "
         "says nothing new. - not run. s and CPU s: seconds to train, by the clock (beside other "
         "work, where machines were shared) and of processor time; MiB: the process's peak; means "
-        f"over a row's runs. {PEERS}",
+        "over a row's runs. Energies of networks are relative to the image's complexity, as is the "
+        "default; rows of the plain squared error are of the same training, or of one from before "
+        f"there was another. {PEERS}",
         heldout_digit(Records.read(results, "heldout_digit"), seeds),
         *(one_class(Records.read(results, "one_class"), name, seeds) for name in TRAINED_SETS),
         *(
@@ -60,7 +63,8 @@ def heldout_digit(records: Records, seeds: Sequence[int]) -> str:
         mark = " \\*" if digit in DEVELOPMENT["mnist"] else ""
         heads.append(f"{digit}{mark}" + (f" ({shares[digit]:.1%})" if digit in shares else ""))
     auprc, auroc = (
-        _matrix(records, "digit", range(10), metric, METHODS) for metric in ("auprc", "auroc")
+        _matrix(records, "digit", range(10), metric, _shown(records))
+        for metric in ("auprc", "auroc")
     )
     width = len(heads) + len(COSTS)
     auprc += [_published_row(entry, map(str, range(10)), width) for entry in HELDOUT_DIGIT]
@@ -84,8 +88,9 @@ def one_class(records: Records, name: str, seeds: Sequence[int]) -> str:
     heads = [
         f"{label} \\*" if label in DEVELOPMENT.get(name, ()) else str(label) for label in range(10)
     ]
-    rows = _matrix(records, "class", range(10), "auroc", METHODS)
-    for row, method in zip(rows, [*METHODS, None], strict=True):
+    methods = _shown(records)
+    rows = _matrix(records, "class", range(10), "auroc", methods)
+    for row, method in zip(rows, [*methods, None], strict=True):
         row.insert(11, _class_mean(records, method))
     aim = Published("to beat", {"mean": AIMS["one-class"][name]}, "mean of ten")
     keys = [*map(str, range(10)), "mean"]
@@ -120,10 +125,11 @@ def out_of_manifold(records: Records, name: str, seeds: Sequence[int]) -> str:
     records = records.only(set=name)
     kinds = list(dict.fromkeys(kind for r in records.done for kind in r["outliers"]))
     kinds = kinds or list(AIMS.get(name, {}))
+    methods = _shown(records)
     rows = []
     for kind in kinds:
         cells = []
-        for method in METHODS:
+        for method in methods:
             auroc = records.by_seed(method, "auroc", outliers=kind)
             fpr = records.by_seed(method, "fpr95", outliers=kind)
             cells.append(f"{cell(auroc)} / {np.mean(list(fpr.values())):.2f}" if auroc else "-")
@@ -136,10 +142,10 @@ def out_of_manifold(records: Records, name: str, seeds: Sequence[int]) -> str:
         )
         rows.append([kind, *cells, difference, aim, known])
     for title, key in COSTS.items():
-        rows.append([title, *(records.mean(method, key) for method in METHODS), "", "", ""])
+        rows.append([title, *(records.mean(method, key) for method in methods), "", "", ""])
     header = [
         "outliers",
-        *(TITLES[m] for m in METHODS),
+        *(TITLES[m] for m in methods),
         "EBGAN minus control",
         "to beat",
         "published",
@@ -181,7 +187,9 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
         (f"{name}, one class, {{case}}, AUROC", "one_class", name, "class", "auroc")
         for name in ("mnist", "fashion-mnist")
     ]
-    names = [*METHODS, *ABLATIONS]
+    of_networks = {"EBGAN", *SAME_NETWORKS, *ABLATIONS}
+    names = [n + PLAIN if n in of_networks else n for n in (*METHODS, *ABLATIONS)]
+    titles = [TITLES[n.removesuffix(PLAIN)] for n in names]
     read = {
         part: Records.read(results, f"{part[1]}_development").only(set=part[2]) for part in parts
     }
@@ -192,25 +200,25 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
     ]
     columns = [column for column in columns if column[1].done]
     rows, waiting = [], []
-    for name in names:
+    for name, title in zip(names, titles, strict=True):
         cells = []
         for _, some, metric in columns:
             values = some.by_seed(name, metric)
-            change = some.differences(metric, name, "EBGAN")
-            told = f" [{np.mean(list(change.values())):+.3f}]" if change and name != "EBGAN" else ""
+            change = {} if name == names[0] else some.differences(metric, name, names[0])
+            told = f" [{np.mean(list(change.values())):+.3f}]" if change else ""
             cells.append(cell(values) + told)
         if any(text != "-" for text in cells):
-            rows.append([TITLES[name], *cells])
+            rows.append([title, *cells])
         else:
-            waiting.append(name)
+            waiting.append(name.removesuffix(PLAIN))
     if not rows:
         return "No development case has been run with the present defaults yet."
     counts = {len(some.by_seed(name, metric)) for name in names for _, some, metric in columns}
     return "\n\n".join(
         [
             "Rows 0…49,999 of the training files train, rows 50,000…59,999 are scored; in square "
-            "brackets the mean change from EBGAN on the same seeds. Settings may be chosen by "
-            "these figures; none is a result.",
+            "brackets the mean change from EBGAN on the same seeds. All by plain squared errors, "
+            "whatever the default. Settings may be chosen by these figures; none is a result.",
             markdown(["variant", *(title for title, _, _ in columns)], rows),
             f"At most {max(counts)} of {len(seeds)} seeds. "
             f"Not run: {', '.join(waiting) or 'none'}.",
@@ -232,12 +240,19 @@ def renew(path: Path, table: str) -> None:
 # --- parts of a section -------------------------------------------------------------------------
 
 
+def _shown(records: Records) -> list[str]:
+    """Methods in the tables' order; behind each the same networks by plain error, if they ran."""
+    run = {r["method"] for r in records.all}
+    names = [name for method in METHODS for name in (method, method + PLAIN)]
+    return [name for name in names if name in METHODS or name in run]
+
+
 def _matrix(
     records: Records,
     key: str,
     cases: Iterable[int],
     metric: str,
-    methods: Mapping[str, Any],
+    methods: Iterable[str],
 ) -> list[list[Any]]:
     """A row for each method, a column for each case, and EBGAN minus its control."""
     by_case = [records.only(**{key: case}) for case in cases]
