@@ -14,6 +14,8 @@ from ebgan_detect import EBGANDetector, export_onnx, load, save
 from ebgan_detect.baselines import AutoEncoderDetector, GANDetector, VAEDetector
 from ebgan_detect.complexity import Complexity, fit_complexity, total_variation
 from ebgan_detect.errors import InvalidParameterError
+from ebgan_detect.export.pipeline import Source
+from ebgan_detect.export.rescoring import Expected
 from tests import oracles
 
 PIXELS = st.floats(-4, 4, width=32)
@@ -158,6 +160,14 @@ def test_files_and_exports_carry_the_complexity(detectors, digits, tmp_path):
     energy, split = session.run(["energy", "energy_map"], {"input": blank})
     assert np.allclose(energy, detector.energy(blank), rtol=1e-5)
     assert np.allclose(split, detector.energy_map(blank), rtol=1e-4, atol=1e-6)
+
+
+def test_an_export_may_differ_by_as_much_more_as_energies_are_multiplied_by(detectors, digits):
+    rows = np.concatenate([digits[:20], np.full((1, 8, 8), 5, np.float32)])
+    plain, divided = (Expected.of(Source.of(detector), rows) for detector in detectors.values())
+    factors = divided.energy / plain.energy
+    assert np.allclose(divided.tolerance, factors * plain.tolerance, rtol=1e-9)
+    assert factors.max() > 30
 
 
 def test_going_on_keeps_what_was_typical(digits):

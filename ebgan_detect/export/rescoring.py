@@ -64,8 +64,11 @@ class Expected:
         cpu = torch.device("cpu")
         inner = Rows(source.transform(rows))
         energy = torch.cat(list(model.stream(inner, model, cpu))).numpy()
-        size = torch.cat([s.flatten(1) for s in model.stream(inner, model.scale, cpu)]).numpy()
-        mean_square = np.square(size, dtype=np.float64).mean(axis=1)
+        scaled = torch.cat(list(model.stream(inner, model.scale, cpu)))
+        mean_square = np.square(scaled.flatten(1).numpy(), dtype=np.float64).mean(axis=1)
+        if model.complexity is not None:
+            # What multiplies an energy multiplies its errors.
+            mean_square *= model.complexity(scaled).numpy()
         magnitude = np.abs(energy)
         if source.detector.calibration_energies_[0] < 0:
             # What is the difference of larger numbers has no relative error near 0.
