@@ -181,7 +181,8 @@ def test_decisions_are_taken_in_float64(table):
     with torch.inference_mode():
         answers = ExportedGraph(table.detector).eval()(torch.from_numpy(table.input[:288]))
     found = dict(zip(SCALARS, answers, strict=True))
-    decision = table.detector.decision_function(table.rows)[:288]
+    # The same batch: on some processors kernels round a row otherwise in a larger one.
+    decision = table.detector.decision_function(table.rows[:288])
     # In float32 a decision near the threshold would keep only few of its digits.
     assert np.abs(decision / table.detector.offset_).min() < 1e-2
     np.testing.assert_allclose(found["decision"].numpy(), decision, rtol=1e-7, atol=1e-12)

@@ -262,7 +262,8 @@ def test_image_folder_with_transforms_fits_and_scores(torchvision, folder):
     on_unit = EBGANDetector(**SMALL, hidden_sizes=(4, 4)).fit(as_floats)
     assert on_unit.model_.scaler.bounded
     assert on_unit.model_.scaler.high <= 1
-    np.testing.assert_allclose(on_unit.score_samples(as_floats), scores, rtol=1e-3)
+    # Other rows calibrate, and so others say what complexity is typical.
+    np.testing.assert_allclose(on_unit.score_samples(as_floats), scores, rtol=0.02)
     with pytest.warns(InputRangeWarning, match="0 to 255"):
         detector.score_samples(as_floats)
 

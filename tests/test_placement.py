@@ -133,7 +133,12 @@ def test_autocast_runs_products_in_bfloat16_only_on_request():
 
 @pytest.mark.parametrize(
     ("capabilities", "expected"),
-    [({"amx_bf16": True}, "bf16-mixed"), ({"amx_bf16": False}, "float32"), ({}, "float32")],
+    [
+        ({"amx_bf16": True}, "bf16-mixed"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "bf16-mixed"),
+        ({"amx_bf16": False, "avx512_bf16": False}, "float32"),
+        ({}, "float32"),
+    ],
 )
 def test_fastest_precision_of_a_cpu_follows_its_capabilities(capabilities, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)

@@ -74,7 +74,7 @@ def fastest_precision(device: torch.device) -> str:
     -------
     str
         `'bf16-mixed'` where the device multiplies matrices of bfloat16 natively (recent GPUs,
-        CPUs with AMX), else `'float32'`.
+        CPUs with AMX or AVX-512 BF16), else `'float32'`.
 
     Examples
     --------
@@ -85,7 +85,8 @@ def fastest_precision(device: torch.device) -> str:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        native = device.type == "cpu" and bool(capabilities.get("amx_bf16"))
+        known = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
+        native = device.type == "cpu" and known
     return "bf16-mixed" if native else "float32"
 
 
