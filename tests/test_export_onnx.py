@@ -180,12 +180,16 @@ def test_energies_and_labels_equal_the_estimators_at_any_batch(case, batch):
 def test_decisions_are_taken_in_float64(table):
     with torch.inference_mode():
         answers = ExportedGraph(table.detector).eval()(torch.from_numpy(table.input[:288]))
-    found = dict(zip(SCALARS, answers, strict=True))
-    # The same batch: on some processors kernels round a row otherwise in a larger one.
-    decision = table.detector.decision_function(table.rows[:288])
-    # In float32 a decision near the threshold would keep only few of its digits.
-    assert np.abs(decision / table.detector.offset_).min() < 1e-2
-    np.testing.assert_allclose(found["decision"].numpy(), decision, rtol=1e-7, atol=1e-12)
+    found = {name: v.double().numpy() for name, v in zip(SCALARS, answers, strict=True)}
+    decision = table.detector.decision_function(table.rows)[:288]
+    # Networks may round otherwise from call to call, which no decision can undo.
+    step = np.spacing(found["energy"].astype(np.float32)).astype(np.float64)
+    assert (np.abs(found["decision"] - decision) <= 4 * step).all()
+    # In float32 every decision near the threshold would be whole steps of the energy.
+    near = np.abs(decision) < table.detector.offset_ * -0.1
+    assert near.sum() > 10
+    steps = found["decision"][near] / step[near]
+    assert np.mean(np.abs(steps - np.rint(steps)) > 1e-3) > 0.9
 
 
 def test_p_values_equal_the_exact_ones_in_the_tail_and_are_never_smaller(case):
