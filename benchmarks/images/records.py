@@ -98,11 +98,12 @@ class Records:
         """Methods whose runs had different settings, as when a default changed between them."""
         lines = []
         for method in dict.fromkeys(r["method"] for r in self.done):
-            if method.endswith(PLAIN):
-                continue  # what trained is another row's
             runs = [r for r in self.done if r["method"] == method and "settings" in r]
             known = dict.fromkeys(key for r in runs for key in r["settings"])
-            for key in AUTOENCODER_SETTINGS if method in SAME_NETWORKS else known:
+            if method.endswith(PLAIN):
+                known.pop("complexity_exponent", None)  # without effect on these scores
+            same_networks = method.removesuffix(PLAIN) in SAME_NETWORKS
+            for key in AUTOENCODER_SETTINGS if same_networks else known:
                 cases: dict[str, list[str]] = {}
                 for r in runs:
                     cases.setdefault(str(r["settings"].get(key)), []).append(
