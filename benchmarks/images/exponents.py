@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.common import RESULTS, markdown, metrics, run_once
+from benchmarks.common import RESULTS, markdown, metrics, result_path, run_once
 from benchmarks.images.datasets import Array, development_part, load
-from benchmarks.images.methods import METHODS, UNTRAINED, UNTRAINED_ROWS
+from benchmarks.images.energies import GAMES
+from benchmarks.images.methods import METHODS, UNTRAINED_ROWS
 from ebgan_detect import EBGANDetector
 from ebgan_detect.files import write_atomically
 
@@ -32,12 +33,6 @@ CASES = (
     ("one class", "fashion-mnist", (2,)),
 )
 """Protocol, set and classes, all of them development cases."""
-GAMES: dict[str, dict[str, Any]] = {
-    "untrained": UNTRAINED,
-    "control": {"adversarial": False},
-    "EBGAN": {},
-}
-"""Parameters of what is compared, by the names of all image benchmarks."""
 EXPONENTS = (0.0, 0.25, 0.5, 1.0)
 UPDATES = 1500
 
@@ -111,6 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--games", nargs="+", choices=GAMES, default=list(GAMES))
+    parser.add_argument("--stored", action="store_true", help="make the table of stored runs only")
     given = parser.parse_args()
     tasks = {
         partial(measure, protocol, name, classes, game, seed): {
@@ -124,6 +120,8 @@ def main() -> None:
         for game in given.games
         for protocol, name, classes in CASES
     }
+    if given.stored:
+        tasks = {t: s for t, s in tasks.items() if result_path("exponents", s).exists()}
     runs = []
     for task, settings in tqdm(tasks.items(), unit="model"):
         runs.append(run_once("exponents", settings, task))

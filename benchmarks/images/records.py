@@ -89,9 +89,11 @@ class Records:
             (_case(r), r["seed"], r["method"]): _networks(r) for r in self.done if "settings" in r
         }
         return [
-            f"{method}, {case}, seed {seed}: {own}, EBGAN {settings[case, seed, 'EBGAN']}"
+            f"{method}, {case}, seed {seed}: {own}, EBGAN {settings[case, seed, ebgan]}"
             for (case, seed, method), own in settings.items()
-            if method in SAME_NETWORKS and own != settings.get((case, seed, "EBGAN"), own)
+            for ebgan in ["EBGAN" + PLAIN if method.endswith(PLAIN) else "EBGAN"]
+            if method.removesuffix(PLAIN) in SAME_NETWORKS
+            and own != settings.get((case, seed, ebgan), own)
         ]
 
     def mixed(self) -> list[str]:
