@@ -76,9 +76,10 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         Weight of the pulling-away term in the generator's loss.
     hinge_weight : 'auto' or float, default='auto'
         Weight of the hinge in the discriminator's loss; 1 in the paper. `'auto'`: 0.1 for
-        tables. For images 1; but 0.1 where their sides have 16 pixels or more and the margin's
+        tables. For images 1; but where their sides have 16 pixels or more and the margin's
         pilot tells strangers without an adversary, in that turning images by a quarter
-        multiplies their energy by ``settings_['turned_ratio']`` or more.
+        multiplies their energy, less: between the two factors ``settings_['turned_ratios']``
+        the weight falls, as a power of the factor, from 1 to 0.1.
     replay_size : 'auto' or int, default='auto'
         Number of earlier generated rows that half of the negatives are drawn from; 0 for
         none, as in the paper. Images then have two negatives for each real row.
@@ -350,7 +351,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             large = min(self.input_shape_[-2:]) >= 16
             return (
                 common
-                | ({"turned_ratio": 2.5} if large else {})
+                | ({"turned_ratios": (2.35, 2.85)} if large else {})
                 | {
                     "hinge_weight": 1.0,
                     "margin_multiple": 4.0,
@@ -434,9 +435,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         pilot = AutoEncoderObjective(copy.deepcopy(networks), noise=settings["noise"])
         energy = plan.pilot(pilot)
         usual = energy()
-        chosen = self.hinge_weight == "auto" and "turned_ratio" in settings
-        if chosen and energy(turned) >= settings["turned_ratio"] * usual:
-            weight = LIGHT_HINGE
+        if self.hinge_weight == "auto" and "turned_ratios" in settings:
+            weight *= _lightened(energy(turned) / usual, *settings["turned_ratios"])
         return float(settings["margin_multiple"] * usual), weight
 
     def _networks(self, plan: MemberPlan) -> Networks:
@@ -449,6 +449,15 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             latent_dim=latent_dim,
         )
         return build_networks(factory, plan.input_shape, latent_dim=latent_dim, seed=plan.seed)
+
+
+def _lightened(ratio: float, start: float, stop: float) -> float:
+    """1 for ratios up to start, `LIGHT_HINGE` from stop on, a power of the ratio between them.
+
+    A step would let pilots that differ by a hundredth train games that differ tenfold.
+    """
+    share = math.log(ratio / start) / math.log(stop / start)
+    return float(LIGHT_HINGE ** min(max(share, 0.0), 1.0))
 
 
 def _checked(schedule: Callable[[float], float], progress: float) -> float:

@@ -35,6 +35,21 @@ def test_hinge_is_light_where_the_pilot_tells_turned_images():
     assert EBGANDetector(**BRIEF).fit(bars_every_way()).hinge_weight_ == 1
 
 
+class WideRule(EBGANDetector):
+    """A detector whose rule has bars of both kinds between its two factors."""
+
+    def _defaults(self, *, is_image):
+        return super()._defaults(is_image=is_image) | {"turned_ratios": (0.5, 150.0)}
+
+
+@pytest.mark.parametrize("images", [bars(), bars_every_way()])
+def test_hinge_between_falls_with_a_power_of_the_ratio(images):
+    share = math.log(ratio(images, 0, hidden_sizes=(4,)) / 0.5) / math.log(300)
+    assert 0 < share < 1
+    found = WideRule(**BRIEF).fit(images).hinge_weight_
+    assert found == pytest.approx(0.1**share, rel=1e-3)  # the benchmark rounds its ratio
+
+
 def test_the_benchmark_measures_what_the_rule_goes_by():
     assert ratio(bars(), 0) > 10 * ratio(bars_every_way(), 0) > 0
 

@@ -92,7 +92,7 @@ def detector_method(
         if detector.adversarial:
             # What the rule has led to stands for the rule.
             settings["hinge_weight"] = round(detector.hinge_weight_, 6)
-            settings.pop("turned_ratio", None)
+            settings.pop("turned_ratios", None)
         told = {
             **seconds,
             "n_train": len(images[:most_rows]),

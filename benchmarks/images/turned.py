@@ -36,10 +36,10 @@ class PilotOnly(EBGANDetector):
         raise _Measured(energy(turned) / energy())
 
 
-def ratio(images: Array, seed: int) -> float:
-    """Energy of turned images over that of the images."""
+def ratio(images: Array, seed: int, **parameters: object) -> float:
+    """Energy of turned images over that of the images, to a pilot with these parameters."""
     try:
-        PilotOnly(random_state=seed).fit(images)
+        PilotOnly(random_state=seed, **parameters).fit(images)
     except _Measured as measured:
         return round(float(measured.args[0]), 3)
     raise RuntimeError("the pilot did not run")
