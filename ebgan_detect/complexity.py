@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +12,8 @@ __all__ = ["Complexity", "fit_complexity", "total_variation"]
 
 FLOOR = 1e-3
 """Complexity that even an image without any detail is credited with."""
+BUSY = 0.95
+"""Share of training images that no image is credited with more complexity than."""
 
 
 def total_variation(images: Tensor) -> Tensor:
@@ -50,7 +53,8 @@ class Complexity(nn.Module):
     An autoencoder fails on an image that it does not know in proportion to the detail there is
     to fail on, so that plain and smooth images hide among detailed ones whose errors are no
     cause for alarm; [1]_ find the same of likelihoods. Relative to its complexity, an image's
-    energy says what share of it is not understood.
+    energy says what share of it is not understood. Detail beyond that of training images excuses
+    nothing: noise has more of it than anything else.
 
     Parameters
     ----------
@@ -58,6 +62,8 @@ class Complexity(nn.Module):
         Power of the complexity, > 0.
     typical : float
         Mean total variation of training images [scaled input unit], > 0.
+    greatest : float
+        Total variation that more does not count beyond [scaled input unit], > 0.
 
     References
     ----------
@@ -67,17 +73,19 @@ class Complexity(nn.Module):
     Examples
     --------
     >>> plain, busy = torch.zeros(1, 1, 2, 2), torch.tensor([[[[0.0, 4.0], [4.0, 0.0]]]])
-    >>> Complexity(exponent=0.5, typical=1.0)(torch.cat([plain, busy]))
-    tensor([31.6228,  0.4999], dtype=torch.float64)
+    >>> Complexity(exponent=0.5, typical=1.0, greatest=2.0)(torch.cat([plain, busy]))
+    tensor([31.6228,  0.7069], dtype=torch.float64)
     """
 
     exponent: Tensor
     typical: Tensor
+    greatest: Tensor
 
-    def __init__(self, exponent: float, typical: float) -> None:
+    def __init__(self, exponent: float, typical: float, greatest: float) -> None:
         super().__init__()
         self.register_buffer("exponent", torch.tensor(exponent, dtype=torch.float64))
         self.register_buffer("typical", torch.tensor(typical, dtype=torch.float64))
+        self.register_buffer("greatest", torch.tensor(greatest, dtype=torch.float64))
 
     def forward(self, images: Tensor) -> Tensor:
         """What to multiply the energies of images by.
@@ -90,10 +98,11 @@ class Complexity(nn.Module):
         Returns
         -------
         Tensor of shape (n,), float64
-            ``(TV(x) / typical + FLOOR) ** -exponent``: about 1 for a typical training image,
-            more for a plainer one.
+            ``(min(TV(x), greatest) / typical + FLOOR) ** -exponent``: about 1 for a typical
+            training image, more for a plainer one.
         """
-        relative = total_variation(images).double() / self.typical
+        counted = torch.minimum(total_variation(images).double(), self.greatest)
+        relative = counted / self.typical
         return (relative + FLOOR).pow(-self.exponent)
 
 
@@ -110,7 +119,9 @@ def fit_complexity(chunks: Iterable[Tensor], exponent: float) -> Complexity:
     Returns
     -------
     Complexity
-        With the mean total variation of the images; with 1 where they have no detail at all.
+        With the mean total variation of the images, and the one that a twentieth of them exceed;
+        with 1 where they have no detail at all.
     """
-    found = torch.cat([total_variation(chunk).double() for chunk in chunks])
-    return Complexity(exponent, float(found.mean()) or 1.0)
+    found = np.concatenate([total_variation(chunk).double().cpu() for chunk in chunks])
+    typical = float(found.mean()) or 1.0
+    return Complexity(exponent, typical, float(np.quantile(found, BUSY)) or typical)

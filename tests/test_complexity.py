@@ -41,9 +41,10 @@ def detectors(digits):
 def relative(detector, images):
     """What complexity makes of energies, from the oracle."""
     scaled = images / images.max()
-    typical = float(detector.model_.complexity.typical)
+    complexity = detector.model_.complexity
     variations = np.array([oracles.total_variation(image[None]) for image in scaled])
-    return (variations / typical + 1e-3) ** -0.5
+    counted = np.minimum(variations, float(complexity.greatest))
+    return (counted / float(complexity.typical) + 1e-3) ** -0.5
 
 
 @given(arrays(np.float32, array_shapes(min_dims=4, max_dims=4, max_side=5), elements=PIXELS))
@@ -72,11 +73,25 @@ def test_energies_are_divided_by_a_power_of_the_complexity(detectors, digits):
     assert np.ptp(divided / plain) > 0.1
 
 
-def test_typical_complexity_is_the_mean_over_training_images(digits):
-    images = torch.from_numpy(digits[:30, None])
-    typical = np.mean([oracles.total_variation(image) for image in images.numpy()])
+def test_typical_complexity_is_the_mean_over_training_images_and_a_twentieth_have_more(digits):
+    noise = np.random.default_rng(0).random((100, 1, 8, 8), np.float32)  # no two have as much
+    images = torch.from_numpy(digits[:100, None] + noise)
+    variations = [oracles.total_variation(image) for image in images.numpy()]
     fitted = fit_complexity(images.split(7), 0.5)
-    assert float(fitted.typical) == pytest.approx(typical, rel=1e-6)
+    assert float(fitted.typical) == pytest.approx(np.mean(variations), rel=1e-6)
+    assert sum(variation > float(fitted.greatest) for variation in variations) == 5
+    assert max(variations) > float(fitted.greatest) > np.sort(variations)[-7]
+
+
+def test_detail_beyond_that_of_training_images_excuses_nothing(digits):
+    complexity = fit_complexity([torch.from_numpy(digits[:, None])], 0.5)
+    stripes = torch.zeros(3, 1, 8, 8)
+    stripes[..., ::2] = torch.tensor([16.0, 40.0, 1000.0]).reshape(3, 1, 1, 1)
+    factors = complexity(stripes)
+    assert (total_variation(stripes) > complexity.greatest).all()
+    assert (factors == factors[0]).all()
+    busiest = complexity(torch.from_numpy(digits[:, None])).min()
+    assert float(factors[0]) == pytest.approx(float(busiest), rel=1e-12)
 
 
 def test_only_training_images_say_what_is_typical(digits):
@@ -210,7 +225,7 @@ def test_an_exponent_of_no_sense_is_refused(digits):
 
 def test_a_copied_complexity_divides_alike():
     images = torch.rand(4, 2, 5, 5, generator=torch.Generator().manual_seed(0))
-    first = Complexity(0.5, 0.3)
-    second = Complexity(1.0, 1.0)
+    first = Complexity(0.5, 0.3, 0.6)
+    second = Complexity(1.0, 1.0, 1.0)
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(images), second(images))

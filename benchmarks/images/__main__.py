@@ -15,6 +15,7 @@ from benchmarks.images.methods import ABLATIONS, METHODS
 from benchmarks.images.parallel import run_all
 from benchmarks.images.protocols import DEVELOPMENT, TRAINED_SETS, Run, folder_case
 from benchmarks.images.report import ablation, renew, report
+from benchmarks.images.summary import summary
 
 SEEDS = (0, 1, 2)
 
@@ -103,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     tables.add_argument("--results", type=Path, default=RESULTS)
     tables.add_argument("--out", type=Path, help="Markdown file; printed where there is none")
     tables.add_argument("--ablation", type=Path, help="Markdown file whose table is renewed")
+    tables.add_argument("--summary", type=Path, help="Markdown file whose tables are renewed")
     tables.add_argument("--figure", type=Path, help="PNG file for the figure")
     return main
 
@@ -118,6 +120,8 @@ def main(line: Sequence[str] | None = None) -> int:
             arguments.out.write_text(text)
         if arguments.ablation is not None:
             renew(arguments.ablation, ablation(arguments.results, arguments.seeds))
+        if arguments.summary is not None:
+            renew(arguments.summary, summary(arguments.results))
         if arguments.figure is not None:
             from benchmarks.images.figure import draw
 
