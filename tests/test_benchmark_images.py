@@ -22,6 +22,7 @@ from benchmarks.images.parallel import run_all
 from benchmarks.images.protocols import PROTOCOLS, Run
 from benchmarks.images.records import Records
 from benchmarks.images.report import TITLES, report
+from benchmarks.images.summary import summary
 from benchmarks.images.variants import VARIANTS, Variant
 from ebgan_detect import EBGANDetector
 
@@ -313,7 +314,51 @@ def test_a_run_scored_in_two_ways_stands_in_two_rows(tmp_path):
     assert records.missing(["EBGAN"], "digit", [4], [0, 1]) == ["EBGAN: digit 4, seed 1"]
 
 
-def test_exponents_are_compared_on_one_training(monkeypatch):
+def test_readme_tables_hold_the_stored_runs(tmp_path):
+    def store(protocol, method, seed=0, **told):
+        folder = tmp_path / protocol
+        folder.mkdir(exist_ok=True)
+        record = {"method": method, "seed": seed, "device": "", "used": "", **told}
+        (folder / f"{len(list(folder.iterdir()))}.json").write_text(json.dumps(record))
+
+    digit = {"set": "mnist", "digit": 4, "anomaly_share": 0.1}
+    for seed, (ebgan, control) in enumerate([(0.5, 0.3), (0.7, 0.4)]):
+        store("heldout_digit", "EBGAN", seed, auprc=ebgan, auroc=0.9, **digit)
+        store("heldout_digit", "control", seed, auprc=control, auroc=0.9, **digit)
+    store("heldout_digit", "kNN", auprc=0.25, auroc=0.6, **digit | {"digit": 9})
+    for label, ebgan in ((0, 0.9), (1, 0.8), (2, 0.1)):
+        store("one_class", "EBGAN", auroc=ebgan, set="mnist", **{"class": label})
+        if label < 2:
+            store("one_class", "control", auroc=0.5, set="mnist", **{"class": label})
+    for method, auroc in (("EBGAN", 0.9), ("untrained", 0.2)):
+        store(
+            "out_of_manifold",
+            method,
+            set="mnist",
+            outliers={"omniglot": {"auroc": auroc, "fpr95": 0.1}},
+        )
+    readme = tmp_path / "README.md"
+    readme.write_text("before <!-- made by the command above -->old<!-- end --> after")
+    assert main(["report", "--results", str(tmp_path), "--summary", str(readme)]) == 0
+    text = readme.read_text()
+    assert text.startswith("before <!--")
+    assert text.endswith("<!-- end --> after")
+    assert summary(tmp_path) in text
+    assert "old" not in text
+    lines = {
+        line.split("|")[1].strip(): line.split("|")[2:]
+        for line in text.split("\n")[3:]
+        if "|" in line
+    }
+    cells = {name: [cell.strip() for cell in cells] for name, cells in lines.items()}
+    assert cells["4 (10.0%)"][:2] == ["0.600 (0.500…0.700)", "0.350 (0.300…0.400)"]
+    assert cells["4 (10.0%)"][6:8] == ["+0.250 (+0.200…+0.300)", "0.949"]
+    assert cells["9\\* (10.0%)"][:4] == ["-", "-", "-", "0.250"]
+    assert cells["MNIST (0 1)"][:2] == ["0.850", "0.500"]  # of the classes that both have run
+    assert cells["MNIST, omniglot"][:3] == ["0.900", "-", "0.200"]
+
+
+def test_ways_to_divide_energies_are_compared_on_one_training(monkeypatch):
     monkeypatch.setattr(exponents, "UPDATES", 20)
     measured = exponents.measure("held out", "digits", (1, 9), "EBGAN", 0)
     images = development_part(load("digits"))
@@ -323,10 +368,25 @@ def test_exponents_are_compared_on_one_training(monkeypatch):
         detector = exponents.HalfTheUpdates(complexity_exponent=exponent, random_state=0)
         energies_ = detector.fit(normal).energy(images.test)[judged]
         expected = average_precision_score(images.test_labels[judged] == 9, energies_)
-        found = measured["anomalies"]["9"][str(exponent)]["auprc"]
+        found = measured["anomalies"]["9"][f"{exponent:g}"]["auprc"]
         assert found == pytest.approx(expected, rel=1e-6)
+    noise = measured["anomalies"]["uniform noise"]
+    assert noise["0.5, without end"]["auroc"] < noise["0.5"]["auroc"] <= noise["0"]["auroc"]
     run = {"set": "digits", "protocol": "held out", "classes": "1 9", "game": "EBGAN", **measured}
-    assert exponents.table([run]).count("digits") == 2
+    assert exponents.table([run]).count("digits") == 5
+    assert "digits 9 held out, AUPRC" in exponents.table([run])
+
+
+def test_ends_of_what_counts_lie_in_the_training_images():
+    images = development_part(load("digits")).train
+    detector = exponents.HalfTheUpdates(max_epochs=1, random_state=0).fit(images)
+    every = exponents.factors(detector, images, images)
+    lowest = {way: factor.min() for way, factor in every.items()}
+    assert lowest["0.5, without end"] < lowest["0.5"] < lowest["0.5, up to the median"]
+    at_the_median = np.isclose(every["0.5, up to the median"], lowest["0.5, up to the median"])
+    assert at_the_median.mean() == pytest.approx(0.5, abs=0.02)
+    assert np.isclose(every["0.5"], lowest["0.5"]).mean() == pytest.approx(0.05, abs=0.02)
+    assert (every["0"] == 1).all()
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -1,10 +1,11 @@
-"""How far energies should be relative to an image's complexity: `complexity_exponent` compared.
+"""How energies should be relative to an image's complexity: ways to divide them compared.
 
     python -m benchmarks.images.exponents
 
 Trains on development cases, with an adversary, without and not at all, with half of the usual
-updates and several classes held out at once, scores every model with each exponent, keeps one
-JSON for each model under ``benchmarks/results/exponents``, and writes the table beside them.
+updates and several classes held out at once, scores every model in each way, keeps one JSON for
+each model under ``benchmarks/results/exponents``, and writes the table beside them. A way has an
+exponent, and an upper end to the complexity that counts.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.common import RESULTS, markdown, metrics, result_path, run_once
+from benchmarks.images import corruptions
 from benchmarks.images.datasets import Array, development_part, load
 from benchmarks.images.energies import GAMES
 from benchmarks.images.methods import METHODS, UNTRAINED_ROWS
 from ebgan_detect import EBGANDetector
+from ebgan_detect.complexity import FLOOR, total_variation
 from ebgan_detect.files import write_atomically
 
 CASES = (
@@ -33,7 +36,16 @@ CASES = (
     ("one class", "fashion-mnist", (2,)),
 )
 """Protocol, set and classes, all of them development cases."""
-EXPONENTS = (0.0, 0.25, 0.5, 1.0)
+WAYS = {
+    "0": (0.0, 0.95),
+    "0.25": (0.25, 0.95),
+    "0.5": (0.5, 0.95),
+    "1": (1.0, 0.95),
+    "0.5, up to the median": (0.5, 0.5),
+    "0.5, without end": (0.5, None),
+}
+"""Exponent, and the share of training images whose complexity all count up to."""
+N_MADE = 2000
 UPDATES = 1500
 
 
@@ -44,61 +56,83 @@ class HalfTheUpdates(EBGANDetector):
         return super()._defaults(is_image=is_image) | {"max_updates": UPDATES}
 
 
-def by_exponent(detector: EBGANDetector, images: Array) -> dict[str, Array]:
-    """Energies of images relative to each power of their complexity."""
+def factors(detector: EBGANDetector, normal: Array, images: Array) -> dict[str, Array]:
+    """What each way multiplies the energies of images by."""
     complexity = detector.model_.complexity
     assert complexity is not None
+    found, usual = (_variations(detector, some) for some in (images, normal))
+    typical = float(complexity.typical)
+    ends = {None: np.inf, 0.95: float(complexity.greatest), 0.5: float(np.median(usual))}
+    return {
+        name: (np.minimum(found, ends[share]) / typical + FLOOR) ** -exponent
+        for name, (exponent, share) in WAYS.items()
+    }
+
+
+def _variations(detector: EBGANDetector, images: Array) -> Array:
+    """Total variations of scaled images."""
     with torch.inference_mode():
-        blocks = torch.from_numpy(images).split(1000)
-        factors = torch.cat([complexity(detector.model_.scale(block)) for block in blocks])
-    relative = factors.numpy() ** (-1 / float(complexity.exponent))
-    plain = detector.energy(images) / factors.numpy()
-    return {str(exponent): plain * relative**-exponent for exponent in EXPONENTS}
+        blocks = map(detector.model_.scale, torch.from_numpy(images).split(1000))
+        return np.concatenate([total_variation(block).double().numpy() for block in blocks])
+
+
+def by_way(detector: EBGANDetector, normal: Array, images: Array) -> dict[str, Array]:
+    """Energies of images, divided in each way."""
+    every = factors(detector, normal, images)
+    plain = detector.energy(images) / every["0.5"]
+    return {name: plain * factor for name, factor in every.items()}
 
 
 def measure(
     protocol: str, name: str, classes: tuple[int, ...], game: str, seed: int
 ) -> dict[str, Any]:
-    """Train one model, and judge it with each exponent."""
+    """Train one model, and judge it in each way."""
     images = development_part(load(name))
     is_class, is_test = (
         np.isin(labels, classes) for labels in (images.train_labels, images.test_labels)
     )
     one = protocol == "one class"
     normal = images.train[is_class if one else ~is_class]
+    judged = images.test[is_test if one else ~is_test]
     detector = HalfTheUpdates(**GAMES[game], random_state=seed)
     detector.fit(normal[:UNTRAINED_ROWS] if game == "untrained" else normal)
-    energies = by_exponent(detector, images.test)
-    kinds = {str(k): images.test_labels == k for k in classes}
-    abnormal = {"all others": ~is_test} if one else kinds
-    judged = is_test if one else ~is_test
-    found = {
-        kind: {
-            exponent: metrics(anomalies[judged | anomalies], -values[judged | anomalies])
-            for exponent, values in energies.items()
-        }
-        for kind, anomalies in abnormal.items()
+    kinds = {str(k): images.test[images.test_labels == k] for k in classes}
+    abnormal = {"all others": images.test[~is_test]} if one else kinds
+    rng = np.random.default_rng(0)
+    shape = judged.shape[1:]
+    abnormal |= {
+        "uniform noise": corruptions.uniform_noise(N_MADE, shape, rng),
+        "Gaussian noise": corruptions.gaussian_noise(N_MADE, shape, rng),
+        "shuffled pixels": corruptions.shuffled(judged[:N_MADE], rng),
     }
+    usual = by_way(detector, normal, judged)
+    found = {}
+    for kind, anomalies in abnormal.items():
+        is_anomaly = np.repeat([False, True], [len(judged), len(anomalies)])
+        found[kind] = {
+            way: metrics(is_anomaly, -np.concatenate([usual[way], energies]))
+            for way, energies in by_way(detector, normal, anomalies).items()
+        }
     return {"anomalies": found, "used": images.used, "updates": UPDATES}
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
-    """A row for each kind of anomaly and game, a column for each exponent; means over seeds."""
+    """A row for each kind of anomaly and game, a column for each way; means over seeds."""
     rows: dict[tuple[str, str], list[dict[str, float]]] = {}
     for run in runs:
-        one = run["protocol"] == "one class"
-        metric = "auroc" if one else "auprc"
         for kind, by in run["anomalies"].items():
-            what = run["classes"] if one else kind
-            case = f"{run['set']} {what} {run['protocol']}, {metric.upper()}"
-            values = {exponent: some[metric] for exponent, some in by.items()}
+            held_out = kind.isdigit()
+            metric = "auprc" if held_out else "auroc"
+            what = kind if held_out else run["classes"]
+            against = "" if held_out else f", {kind}"
+            case = f"{run['set']} {what} {run['protocol']}{against}, {metric.upper()}"
+            values = {way: some[metric] for way, some in by.items()}
             rows.setdefault((case, run["game"]), []).append(values)
     told = [
-        [case, METHODS[game].title]
-        + [f"{np.mean([v[str(exponent)] for v in values]):.3f}" for exponent in EXPONENTS]
+        [case, METHODS[game].title] + [f"{np.mean([v[way] for v in values]):.3f}" for way in WAYS]
         for (case, game), values in rows.items()
     ]
-    return markdown(["development case", "game", *map(str, EXPONENTS)], told)
+    return markdown(["development case", "game", *WAYS], told)
 
 
 def main() -> None:
@@ -125,7 +159,7 @@ def main() -> None:
     runs = []
     for task, settings in tqdm(tasks.items(), unit="model"):
         runs.append(run_once("exponents", settings, task))
-        text = f"# Energies relative to complexity, by exponent\n\n{table(runs)}\n"
+        text = f"# Energies relative to complexity, by exponent and upper end\n\n{table(runs)}\n"
         write_atomically(RESULTS / "exponents.md", text.encode())
     print(text)
 

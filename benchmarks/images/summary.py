@@ -21,8 +21,8 @@ def summary(results: Path) -> str:
     """Held-out digits, means over normal classes, and images of other kinds."""
     return "\n\n".join(
         [
-            "Nine digits of MNIST normal, the tenth in the whole test file, AUPRC, which depends on "
-            "the anomaly's share:",
+            "Nine digits of MNIST normal, the tenth in the whole test file, AUPRC, which depends "
+            "on the anomaly's share:",
             _table("digit (share)", _heldout_digits(Records.read(results, "heldout_digit"))),
             "One class normal, the other nine in the test file, AUROC, mean over the classes run:",
             _table("set (classes)", _one_class(Records.read(results, "one_class"))),
