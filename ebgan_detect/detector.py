@@ -89,8 +89,9 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     complexity_exponent : 'auto' or float, default='auto'
         Energies of images are divided by this power of the image's complexity, its total
         variation over that of a typical training image [3]_: a plain or smooth image leaves an
-        autoencoder little to fail on, even one that it never saw. 0 gives the plain squared
-        error; so does `'auto'` for tables, and it is 0.5 for images.
+        autoencoder little to fail on, even one that it never saw. Variation counts up to what a
+        twentieth of the training images exceed. 0 gives the plain squared error; so does
+        `'auto'` for tables, and it is 0.5 for images.
     n_estimators : int, default=1
         Members, each trained from another seed, whose energies are averaged.
     n_snapshots : 'auto' or int, default='auto'

@@ -185,7 +185,9 @@ def _rebuild(
 ) -> EnergyModel:
     """Build the networks anew and fill them with the stored weights."""
     scaler = Scaler(weights["scaler.shift"], weights["scaler.scale"], **header["scaler"])
-    model = EnergyModel(scaler, [], detector.input_shape_, _complexity(weights))
+    relative = any(name.startswith("complexity.") for name in weights)
+    complexity = Complexity(1.0, 1.0, 1.0) if relative else None  # to be filled
+    model = EnergyModel(scaler, [], detector.input_shape_, complexity)
     try:
         for k in range(header["members"]):
             prefix = f"members.{k}."
@@ -201,13 +203,6 @@ def _rebuild(
         raise ModelFileError(f"{path} does not fit its networks: {error}; {remedy}") from error
     place(model, torch.device("cpu"))
     return model.eval()
-
-
-def _complexity(weights: Mapping[str, Tensor]) -> Complexity | None:
-    """What energies are relative to, if they are."""
-    prefix = "complexity."
-    own = {n.removeprefix(prefix): float(v) for n, v in weights.items() if n.startswith(prefix)}
-    return Complexity(**own) if own else None
 
 
 def _range(scaler: Scaler) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """Energies of images relative to the detail in them."""
 
+import copy
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -10,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
-from ebgan_detect import EBGANDetector, export_onnx, load, save
+from ebgan_detect import EBGANDetector, ModelFileError, export_onnx, load, save
 from ebgan_detect.baselines import AutoEncoderDetector, GANDetector, VAEDetector
 from ebgan_detect.complexity import Complexity, fit_complexity, total_variation
 from ebgan_detect.errors import InvalidParameterError
@@ -134,6 +136,13 @@ def test_training_images_without_detail_are_harmless():
     assert np.isfinite(detector.energy(images)).all()
 
 
+def test_where_nearly_all_images_have_no_detail_the_mean_counts(digits):
+    images = torch.zeros(200, 1, 8, 8)
+    images[0, 0] = torch.from_numpy(digits[0])
+    fitted = fit_complexity([images], 0.5)
+    assert float(fitted.greatest) == float(fitted.typical) > 0
+
+
 def test_images_of_one_row_of_pixels_have_a_complexity():
     images = np.random.default_rng(0).random((80, 1, 6)).astype(np.float32)
     detector = EBGANDetector(max_epochs=1, random_state=0).fit(images)
@@ -175,6 +184,14 @@ def test_files_and_exports_carry_the_complexity(detectors, digits, tmp_path):
     energy, split = session.run(["energy", "energy_map"], {"input": blank})
     assert np.allclose(energy, detector.energy(blank), rtol=1e-5)
     assert np.allclose(split, detector.energy_map(blank), rtol=1e-4, atol=1e-6)
+
+
+def test_file_that_lacks_a_part_of_the_complexity_is_refused(detectors, digits, tmp_path):
+    detector = copy.deepcopy(detectors[0.5])
+    del detector.model_.complexity.greatest
+    save(detector, tmp_path / "model.ebgan")
+    with pytest.raises(ModelFileError, match=r"complexity\.greatest[^$]*fit again"):
+        load(tmp_path / "model.ebgan")
 
 
 def test_an_export_may_differ_by_as_much_more_as_energies_are_multiplied_by(detectors, digits):
