@@ -325,7 +325,12 @@ def test_readme_tables_hold_the_stored_runs(tmp_path):
     for seed, (ebgan, control) in enumerate([(0.5, 0.3), (0.7, 0.4)]):
         store("heldout_digit", "EBGAN", seed, auprc=ebgan, auroc=0.9, **digit)
         store("heldout_digit", "control", seed, auprc=control, auroc=0.9, **digit)
-    store("heldout_digit", "kNN", auprc=0.25, auroc=0.6, **digit | {"digit": 9})
+    nine = digit | {"digit": 9}
+    store("heldout_digit", "kNN", auprc=0.25, auroc=0.6, **nine)
+    store("heldout_digit", "control", auprc=0.3, auroc=0.6, **nine)
+    for method, auprc in (("EBGAN-plain", 0.45), ("control-plain", 0.15)):
+        store("heldout_digit", method, auprc=auprc, auroc=0.6, **nine)
+    store("heldout_digit", "kNN", auprc=0.25, auroc=0.6, **digit | {"digit": 8})
     for label, ebgan in ((0, 0.9), (1, 0.8), (2, 0.1)):
         store("one_class", "EBGAN", auroc=ebgan, set="mnist", **{"class": label})
         if label < 2:
@@ -353,7 +358,9 @@ def test_readme_tables_hold_the_stored_runs(tmp_path):
     cells = {name: [cell.strip() for cell in cells] for name, cells in lines.items()}
     assert cells["4 (10.0%)"][:2] == ["0.600 (0.500…0.700)", "0.350 (0.300…0.400)"]
     assert cells["4 (10.0%)"][6:8] == ["+0.250 (+0.200…+0.300)", "0.949"]
-    assert cells["9\\* (10.0%)"][:4] == ["-", "-", "-", "0.250"]
+    assert cells["9\\* (10.0%) †"][:4] == ["0.450", "0.150", "-", "0.250"]
+    assert cells["9\\* (10.0%) †"][6:8] == ["+0.300", "0.935"]
+    assert "8 (10.0%)" not in cells  # without EBGAN there is nothing to show
     assert cells["MNIST (0 1)"][:2] == ["0.850", "0.500"]  # of the classes that both have run
     assert cells["MNIST, omniglot"][:3] == ["0.900", "-", "0.200"]
 
