@@ -11,9 +11,9 @@ from torch import Tensor, nn
 __all__ = ["Complexity", "fit_complexity", "total_variation"]
 
 FLOOR = 1e-3
-"""Complexity that even an image without any detail is credited with."""
-BUSY = 0.95
-"""Share of training images that no image is credited with more complexity than."""
+"""Share of the usual complexity that even an image without any detail is credited with."""
+PLAIN = 0.05
+"""Share of training images with less than the usual complexity."""
 
 
 def total_variation(images: Tensor) -> Tensor:
@@ -48,22 +48,20 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 class Complexity(nn.Module):
-    """Divides energies by a power of the image's complexity.
+    """Divides the energies of unusually plain images by a power of their complexity.
 
     An autoencoder fails on an image that it does not know in proportion to the detail there is
     to fail on, so that plain and smooth images hide among detailed ones whose errors are no
-    cause for alarm; [1]_ find the same of likelihoods. Relative to its complexity, an image's
-    energy says what share of it is not understood. Detail beyond that of training images excuses
-    nothing: noise has more of it than anything else.
+    cause for alarm; [1]_ find the same of likelihoods. Relative to its complexity, the energy of
+    a plain image says what share of it is not understood. Images with as much detail as nearly
+    all training images keep their energies.
 
     Parameters
     ----------
     exponent : float
         Power of the complexity, > 0.
-    typical : float
-        Mean total variation of training images [scaled input unit], > 0.
-    greatest : float
-        Total variation that more does not count beyond [scaled input unit], > 0.
+    usual : float
+        Total variation from which on an image is not plain [scaled input unit], > 0.
 
     References
     ----------
@@ -73,19 +71,18 @@ class Complexity(nn.Module):
     Examples
     --------
     >>> plain, busy = torch.zeros(1, 1, 2, 2), torch.tensor([[[[0.0, 4.0], [4.0, 0.0]]]])
-    >>> Complexity(exponent=0.5, typical=1.0, greatest=2.0)(torch.cat([plain, busy]))
-    tensor([31.6228,  0.7069], dtype=torch.float64)
+    >>> images = torch.cat([plain, busy, busy / 8])
+    >>> Complexity(exponent=1.0, usual=1.0)(images)
+    tensor([1000.,    1.,    2.], dtype=torch.float64)
     """
 
     exponent: Tensor
-    typical: Tensor
-    greatest: Tensor
+    usual: Tensor
 
-    def __init__(self, exponent: float, typical: float, greatest: float) -> None:
+    def __init__(self, exponent: float, usual: float) -> None:
         super().__init__()
         self.register_buffer("exponent", torch.tensor(exponent, dtype=torch.float64))
-        self.register_buffer("typical", torch.tensor(typical, dtype=torch.float64))
-        self.register_buffer("greatest", torch.tensor(greatest, dtype=torch.float64))
+        self.register_buffer("usual", torch.tensor(usual, dtype=torch.float64))
 
     def forward(self, images: Tensor) -> Tensor:
         """What to multiply the energies of images by.
@@ -98,16 +95,15 @@ class Complexity(nn.Module):
         Returns
         -------
         Tensor of shape (n,), float64
-            ``(min(TV(x), greatest) / typical + FLOOR) ** -exponent``: about 1 for a typical
-            training image, more for a plainer one.
+            ``min(max(TV(x) / usual, FLOOR), 1) ** -exponent``: 1 for an image with the usual
+            detail, more for a plainer one.
         """
-        counted = torch.minimum(total_variation(images).double(), self.greatest)
-        relative = counted / self.typical
-        return (relative + FLOOR).pow(-self.exponent)
+        relative = total_variation(images).double() / self.usual
+        return relative.clamp(FLOOR, 1.0).pow(-self.exponent)
 
 
-def fit_complexity(chunks: Iterable[Tensor], exponent: float) -> Complexity:
-    """Learn what complexity is typical.
+def fit_complexity(chunks: Iterable[Tensor], exponent: float) -> Complexity | None:
+    """Learn what complexity is usual.
 
     Parameters
     ----------
@@ -118,10 +114,9 @@ def fit_complexity(chunks: Iterable[Tensor], exponent: float) -> Complexity:
 
     Returns
     -------
-    Complexity
-        With the mean total variation of the images, and the one that a twentieth of them exceed;
-        with 1 where they have no detail at all.
+    Complexity or None
+        Usual is what all but a twentieth of the images have; None where it is no detail at all.
     """
     found = np.concatenate([total_variation(chunk).double().cpu() for chunk in chunks])
-    typical = float(found.mean()) or 1.0
-    return Complexity(exponent, typical, float(np.quantile(found, BUSY)) or typical)
+    usual = float(np.quantile(found, PLAIN))
+    return Complexity(exponent, usual) if usual else None

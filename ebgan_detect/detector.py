@@ -87,11 +87,11 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         Denoising: largest standard deviation of noise on the encoder's input [scaled
         input unit].
     complexity_exponent : 'auto' or float, default='auto'
-        Energies of images are divided by this power of the image's complexity, its total
-        variation over that of a typical training image [3]_: a plain or smooth image leaves an
-        autoencoder little to fail on, even one that it never saw. Variation counts up to what a
-        twentieth of the training images exceed. 0 gives the plain squared error; so does
-        `'auto'` for tables, and it is 0.5 for images.
+        Energies of images with less detail than nearly all training images are divided by this
+        power of their complexity, their total variation over what all but a twentieth of the
+        training images have [3]_: a plain or smooth image leaves an autoencoder little to fail
+        on, even one that it never saw. 0 gives the plain squared error; so does `'auto'` for
+        tables, and it is 1 for images.
     n_estimators : int, default=1
         Members, each trained from another seed, whose energies are averaged.
     n_snapshots : 'auto' or int, default='auto'

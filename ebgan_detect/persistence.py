@@ -186,7 +186,7 @@ def _rebuild(
     """Build the networks anew and fill them with the stored weights."""
     scaler = Scaler(weights["scaler.shift"], weights["scaler.scale"], **header["scaler"])
     relative = any(name.startswith("complexity.") for name in weights)
-    complexity = Complexity(1.0, 1.0, 1.0) if relative else None  # to be filled
+    complexity = Complexity(1.0, 1.0) if relative else None  # to be filled
     model = EnergyModel(scaler, [], detector.input_shape_, complexity)
     try:
         for k in range(header["members"]):

@@ -5,7 +5,8 @@
 Trains on development cases, with an adversary, without and not at all, with half of the usual
 updates and several classes held out at once, scores every model in each way, keeps one JSON for
 each model under ``benchmarks/results/exponents``, and writes the table beside them. A way has an
-exponent, and an upper end to the complexity that counts.
+exponent, and a share of training images: their energies are divided, those of more detailed
+images are not divided further.
 """
 
 from __future__ import annotations
@@ -36,15 +37,18 @@ CASES = (
     ("one class", "fashion-mnist", (2,)),
 )
 """Protocol, set and classes, all of them development cases."""
-WAYS = {
-    "0": (0.0, 0.95),
-    "0.25": (0.25, 0.95),
-    "0.5": (0.5, 0.95),
-    "1": (1.0, 0.95),
-    "0.5, up to the median": (0.5, 0.5),
-    "0.5, without end": (0.5, None),
+WAYS: dict[str, tuple[float, float | None]] = {
+    "0": (0.0, 0.05),
+    "0.5, 5 %": (0.5, 0.05),
+    "1, 5 %": (1.0, 0.05),
+    "2, 5 %": (2.0, 0.05),
+    "1, 1 %": (1.0, 0.01),
+    "1, 25 %": (1.0, 0.25),
+    "0.5, 50 %": (0.5, 0.5),
+    "0.5, 95 %": (0.5, 0.95),
+    "0.5, all": (0.5, None),
 }
-"""Exponent, and the share of training images whose complexity all count up to."""
+"""Exponent, and the share of training images whose complexity does not count in full."""
 N_MADE = 2000
 UPDATES = 1500
 
@@ -58,15 +62,13 @@ class HalfTheUpdates(EBGANDetector):
 
 def factors(detector: EBGANDetector, normal: Array, images: Array) -> dict[str, Array]:
     """What each way multiplies the energies of images by."""
-    complexity = detector.model_.complexity
-    assert complexity is not None
     found, usual = (_variations(detector, some) for some in (images, normal))
-    typical = float(complexity.typical)
-    ends = {None: np.inf, 0.95: float(complexity.greatest), 0.5: float(np.median(usual))}
-    return {
-        name: (np.minimum(found, ends[share]) / typical + FLOOR) ** -exponent
-        for name, (exponent, share) in WAYS.items()
-    }
+    ends = {share: np.quantile(usual, share) for _, share in WAYS.values() if share is not None}
+    every = {}
+    for name, (exponent, share) in WAYS.items():
+        relative = found / usual.mean() if share is None else np.minimum(found / ends[share], 1)
+        every[name] = np.maximum(relative, FLOOR) ** -exponent
+    return every
 
 
 def _variations(detector: EBGANDetector, images: Array) -> Array:
@@ -79,7 +81,7 @@ def _variations(detector: EBGANDetector, images: Array) -> Array:
 def by_way(detector: EBGANDetector, normal: Array, images: Array) -> dict[str, Array]:
     """Energies of images, divided in each way."""
     every = factors(detector, normal, images)
-    plain = detector.energy(images) / every["0.5"]
+    plain = detector.energy(images)
     return {name: plain * factor for name, factor in every.items()}
 
 
@@ -94,16 +96,21 @@ def measure(
     one = protocol == "one class"
     normal = images.train[is_class if one else ~is_class]
     judged = images.test[is_test if one else ~is_test]
-    detector = HalfTheUpdates(**GAMES[game], random_state=seed)
+    detector = HalfTheUpdates(**GAMES[game], random_state=seed, complexity_exponent=0.0)
     detector.fit(normal[:UNTRAINED_ROWS] if game == "untrained" else normal)
     kinds = {str(k): images.test[images.test_labels == k] for k in classes}
     abnormal = {"all others": images.test[~is_test]} if one else kinds
     rng = np.random.default_rng(0)
     shape = judged.shape[1:]
+    some = judged[:N_MADE]
     abnormal |= {
+        "black": corruptions.constant([0], shape),
+        "near-black": corruptions.constant(range(1, 16), shape),
+        "constant": corruptions.constant(range(16, 256), shape),
+        "blurred": corruptions.blurred(some),
         "uniform noise": corruptions.uniform_noise(N_MADE, shape, rng),
         "Gaussian noise": corruptions.gaussian_noise(N_MADE, shape, rng),
-        "shuffled pixels": corruptions.shuffled(judged[:N_MADE], rng),
+        "shuffled pixels": corruptions.shuffled(some, rng),
     }
     usual = by_way(detector, normal, judged)
     found = {}
@@ -159,7 +166,7 @@ def main() -> None:
     runs = []
     for task, settings in tqdm(tasks.items(), unit="model"):
         runs.append(run_once("exponents", settings, task))
-        text = f"# Energies relative to complexity, by exponent and upper end\n\n{table(runs)}\n"
+        text = f"# Energies relative to complexity, by exponent and share\n\n{table(runs)}\n"
         write_atomically(RESULTS / "exponents.md", text.encode())
     print(text)
 

@@ -62,7 +62,7 @@ class ArchitectureMixin(ScoringDetector):
                 "have a total variation"
             )
         own = (
-            {"code_dim": 32, "noise": 0.0, "complexity_exponent": 0.5}
+            {"code_dim": 32, "noise": 0.0, "complexity_exponent": 1.0}
             if is_image
             else {"code_dim": 64, "noise": 0.5, "complexity_exponent": 0.0}
         )

@@ -305,7 +305,7 @@ class BaseDetector(ResumableDetector):
     def _new_model(
         self, rows: Rows, training: NDArray[np.intp], device: torch.device
     ) -> EnergyModel:
-        """A model without members; scaling and typical complexity come from the training rows."""
+        """A model without members; scaling and usual complexity come from the training rows."""
         chunks = rows.arrays(rows=training)
         scaler = fit_scaler(chunks, self.input_shape_, self.scaling, is_uint8=rows.is_uint8)
         model = EnergyModel(scaler, [], self.input_shape_).to(device)
@@ -313,7 +313,8 @@ class BaseDetector(ResumableDetector):
         if exponent:
             some = np.linspace(0, len(training) - 1, min(len(training), ROWS_TO_JUDGE)).astype(int)
             images = rows.tensors(model.chunk_rows(device), device, training[some])
-            model.complexity = fit_complexity(map(model.scale, images), exponent).to(device)
+            model.complexity = fit_complexity(map(model.scale, images), exponent)
+            model.to(device)
         return model
 
     def _validation_share(self) -> float:

@@ -27,8 +27,8 @@ class ReconstructionMixin(ScoringDetector):
         Returns
         -------
         ndarray of shape (n, *input_shape_), float64
-            Their mean over a row is its energy. Squared errors of scaled values, >= 0, of images
-            relative to their complexity, unless the detector's energy is another.
+            Their mean over a row is its energy. Squared errors of scaled values, >= 0, of plain
+            images relative to their complexity, unless the detector's energy is another.
 
         Raises
         ------

@@ -45,7 +45,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         Denoising: largest standard deviation of noise on the encoder's input [scaled
         input unit].
     complexity_exponent : 'auto' or float, default='auto'
-        Power of their complexity that energies of images are relative to, as in
+        Power of their complexity that energies of plain images are divided by, as in
         `EBGANDetector`; 0 gives the plain squared error.
     n_estimators : int, default=1
         Members whose energies are averaged.
@@ -126,7 +126,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
 
     .. math:: E(x) = \frac{1}{d} \lVert x - \mathrm{Dec}(\mathrm{Enc}(x)) \rVert^2 ,
 
-    and for images that relative to their complexity.
+    and for unusually plain images that relative to their complexity.
 
     With `noise` the encoder sees ``x + level * e`` in training, where `level` is uniform in
     [0, noise] and `e` standard normal, and must give back `x` [2]_. An autoencoder also
