@@ -40,8 +40,9 @@ def report(results: Path, seeds: Sequence[int]) -> str:
         "development case: settings were chosen by its labels in the training file, so its row "
         "says nothing new. - not run. s and CPU s: seconds to train, by the clock (beside other "
         "work, where machines were shared) and of processor time; MiB: the process's peak; means "
-        "over a row's runs. Energies of networks are the defaults', of unusually plain images "
-        "relative to their complexity; rows of the plain squared error are of the same training, or of one from before "
+        "over a row's runs. Energies of networks are the default's, of unusually plain images "
+        "relative to their complexity; rows of the plain squared error are of the same training, "
+        "or of one from before "
         f"there was another. {PEERS}",
         heldout_digit(Records.read(results, "heldout_digit"), seeds),
         *(one_class(Records.read(results, "one_class"), name, seeds) for name in TRAINED_SETS),
