@@ -48,7 +48,7 @@ WAYS: dict[str, tuple[float, float | None]] = {
     "0.5, 95 %": (0.5, 0.95),
     "0.5, all": (0.5, None),
 }
-"""Exponent, and the share of training images whose complexity does not count in full."""
+"""Exponent, and the share of training images that are plain: only such energies are divided."""
 N_MADE = 2000
 UPDATES = 1500
 

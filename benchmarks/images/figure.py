@@ -9,9 +9,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+from benchmarks.images.methods import PLAIN
 from benchmarks.images.protocols import DEVELOPMENT
 from benchmarks.images.published import AIMS
-from benchmarks.images.records import Records
+from benchmarks.images.records import SAME_NETWORKS, Records
 from ebgan_detect.plotting._display import BLUE, GREEN, ORANGE, PURPLE, finish, pyplot
 
 MARKS = {
@@ -56,8 +57,10 @@ def draw(results: Path, path: Path) -> None:
 
 
 def _by_method(records: Records, metric: str, **kind: Any) -> dict[str, list[float]]:
-    """Every seed's value of the methods that are drawn."""
-    return {m: list(records.by_seed(m, metric, **kind).values()) for m in MARKS}
+    """Every seed's value of the methods that are drawn; plain errors where EBGAN ran by no other."""
+    suffix = "" if records.by_seed("EBGAN", metric, **kind) else PLAIN
+    names = {m: m + suffix if m in ("EBGAN", *SAME_NETWORKS) else m for m in MARKS}
+    return {m: list(records.by_seed(name, metric, **kind).values()) for m, name in names.items()}
 
 
 def _marks(axis: Any, cases: Sequence[dict[str, list[float]]], *, across: bool = False) -> None:
