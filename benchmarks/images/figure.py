@@ -57,7 +57,7 @@ def draw(results: Path, path: Path) -> None:
 
 
 def _by_method(records: Records, metric: str, **kind: Any) -> dict[str, list[float]]:
-    """Every seed's value of the methods that are drawn; plain errors where EBGAN ran by no other."""
+    """Every seed's value of the methods drawn; plain errors where EBGAN ran by no other."""
     suffix = "" if records.by_seed("EBGAN", metric, **kind) else PLAIN
     names = {m: m + suffix if m in ("EBGAN", *SAME_NETWORKS) else m for m in MARKS}
     return {m: list(records.by_seed(name, metric, **kind).values()) for m, name in names.items()}
