@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -254,6 +255,19 @@ def test_histogram_takes_one_kind_of_rows(y, all_anomalous, ring, ring_detector)
 def test_histogram_refuses_labels_of_no_kind(y, problem, ring, ring_detector):
     with pytest.raises(InvalidInputError, match=problem):
         EnergyHistogramDisplay.from_estimator(ring_detector, ring[:2], y)
+
+
+@pytest.mark.parametrize("highest", [0.02, 0.07, 0.4, 4.0])
+def test_histogram_labels_energies_of_few_decades_legibly(highest):
+    energies = np.geomspace(5e-3, highest, 100)
+    axis = EnergyHistogramDisplay(energies=energies, threshold=0.01).plot().ax_.xaxis
+    axis.figure.canvas.draw()
+    shown = [label for label in axis.get_ticklabels(which="both") if label.get_text()]
+    low, high = axis.get_view_interval()
+    boxes = [label.get_window_extent() for label in shown if low <= label.get_position()[0] <= high]
+    boxes.sort(key=lambda box: box.x0)
+    assert len(boxes) >= 2
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_histogram_counts_infinite_energies_without_drawing_them():

@@ -26,6 +26,9 @@ from ebgan_detect.plotting._display import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+FEW_DECADES = 1000
+"""Ratio of the ends of a logarithmic axis below which it gets more labels than its decades."""
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class EnergyHistogramDisplay(Display):
@@ -128,6 +131,8 @@ class EnergyHistogramDisplay(Display):
         label = f"threshold {self.threshold:.3g}"
         self.line_ = axis.axvline(self.threshold, color="black", linestyle="--", label=label)
         axis.set(xlabel=f"energy [{self.unit}]", ylabel="share of rows", xscale=scale)
+        if scale == "log" and edges[-1] < FEW_DECADES * edges[0]:
+            _label_within_decades(axis.xaxis)
         finish(axis)
 
     def _edges(self) -> tuple[Array, str]:
@@ -144,3 +149,12 @@ class EnergyHistogramDisplay(Display):
             low, high = low - 0.1 * abs(low), high + 0.1 * abs(high) or 1.0
         space = np.geomspace if log else np.linspace
         return space(low, high, self.bins + 1), "log" if log else "linear"
+
+
+def _label_within_decades(axis: Any) -> None:
+    """Plain numbers at 1, 2 and 5 of every decade: powers of ten alone would be too few."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
