@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
-from benchmarks.common import RESULTS, false_positive_rate, run_once
+import ebgan_detect
+from benchmarks.common import RESULTS, false_positive_rate, metrics, run_once
 from benchmarks.images import datasets, energies, exponents, methods
 from benchmarks.images.__main__ import main, parser, runs
 from benchmarks.images.datasets import development_part, load
@@ -527,6 +529,20 @@ def test_a_run_that_breaks_off_is_named_and_leaves_the_others_alone(tmp_path, sm
     assert problem.startswith("one_class fashion-mnist 3 IForest 0: ")
     (file,) = (tmp_path / "results").rglob("*.json")
     assert file.name == "mnist_3_IForest_0.json"
+
+
+@pytest.mark.filterwarnings("ignore::ebgan_detect.errors.CalibrationWarning")
+def test_a_kept_detector_scores_as_its_run_did(tmp_path, small_data):
+    case = {"set": "mnist", "class": 3}
+    asked = [
+        Run("one-class", case, name, 0, keep=tmp_path / "kept") for name in ("untrained", "IForest")
+    ]
+    record, _ = (run.once(tmp_path / "results") for run in asked)
+    (file,) = (path for path in (tmp_path / "kept").rglob("*") if path.is_file())
+    assert file.relative_to(tmp_path / "kept") == Path("one_class/mnist_3_untrained_0.ebgan")
+    images = load("mnist")
+    found = metrics(images.test_labels != 3, ebgan_detect.load(file).score_samples(images.test))
+    assert found == {name: record[name] for name in found}
 
 
 # --- tables -------------------------------------------------------------------------------------

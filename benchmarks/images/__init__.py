@@ -9,5 +9,6 @@
 
 Every run is one JSON file under ``benchmarks/results``; a run that has its file is not
 repeated, so that a benchmark can be stopped, taken up again, and filled by several machines.
+With ``--keep FOLDER`` the trained detectors are kept as well, for `ebgan_detect.load`.
 Nothing but normal training images reaches `fit`; labels are used to score, after it.
 """

@@ -62,6 +62,7 @@ def runs(arguments: argparse.Namespace) -> list[Run]:
             arguments.development,
             arguments.folder,
             arguments.size,
+            arguments.keep,
         )
         for seed in arguments.seeds
         for case in chosen
@@ -86,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--jobs", type=int, default=1, help="processes")
         command.add_argument("--threads", type=int, default=1, help="threads of each process")
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON")
+        command.add_argument("--keep", type=Path, help="folder for the trained detectors")
         command.set_defaults(development=False, folder=None, size=None, cases=None)
         if name == "folder":
             command.add_argument("folder", help="holds normal/ and anomaly/")

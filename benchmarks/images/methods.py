@@ -10,7 +10,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.images.variants import VARIANTS
-from ebgan_detect import EBGANDetector, TrainingHealthWarning
+from ebgan_detect import EBGANDetector, TrainingHealthWarning, save
 from ebgan_detect.errors import TrainingDivergedError
 
 Array = NDArray[Any]
@@ -44,12 +46,15 @@ class Fitted:
     plain : callable or None
         As `score`, by the plain squared error, of a method whose energies are relative to
         the image's complexity.
+    save : callable or None
+        Writes the trained detector to a file, where the method has one that `load` reads.
     """
 
     score: Callable[[Array], Array]
     told: dict[str, Any] = field(default_factory=dict)
     threshold: float | None = None
     plain: Callable[[Array], Array] | None = None
+    save: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,18 @@ class Method:
     title: str
     fit: Callable[[Array, int], Fitted]
     failures: tuple[type[Exception], ...]
+
+    def keeping(self, file: Path) -> Method:
+        """The same, that also writes what it has trained to a file."""
+
+        def fit(images: Array, seed: int) -> Fitted:
+            fitted = self.fit(images, seed)
+            if fitted.save is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                fitted.save(file)
+            return fitted
+
+        return replace(self, fit=fit)
 
 
 @contextmanager
@@ -101,7 +118,9 @@ def detector_method(
             "last_epoch": {name: values[-1] for name, values in detector.history_.items()},
         }
         plain = None if detector.model_.complexity is None else _by_plain_error(detector)
-        return Fitted(detector.score_samples, told, detector.offset_, plain)
+        return Fitted(
+            detector.score_samples, told, detector.offset_, plain, partial(save, detector)
+        )
 
     return Method(title, fit, (TrainingDivergedError,))
 

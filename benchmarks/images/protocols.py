@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import RESULTS, false_positive_rate, metrics, run_once
+from benchmarks.common import RESULTS, false_positive_rate, metrics, result_path, run_once
 from benchmarks.images.corruptions import outliers
 from benchmarks.images.datasets import ImageSet, development_part, load
 from benchmarks.images.methods import ABLATIONS, METHODS, Method
@@ -44,6 +44,8 @@ class Run:
         Whether rows of the training file take the test file's place.
     folder, size : str and tuple of int, optional
         A user's images, and the height and width they are resized to.
+    keep : Path, optional
+        Folder for the trained detectors, one file for each run beside the name of its result.
     """
 
     protocol: str
@@ -53,6 +55,7 @@ class Run:
     development: bool = False
     folder: str | None = None
     size: tuple[int, int] | None = None
+    keep: Path | None = None
 
     @property
     def benchmark(self) -> str:
@@ -72,6 +75,9 @@ class Run:
     def measure(self) -> Result:
         """Train and score; a failure that the method is known for is a result too."""
         method = (METHODS | ABLATIONS)[self.method]
+        if self.keep is not None:
+            file = result_path(self.benchmark, self.settings, self.keep)
+            method = method.keeping(file.with_suffix(".ebgan"))
         if self.protocol == "folder":
             images = load_folder(str(self.folder), self.size, self.seed)
         else:
