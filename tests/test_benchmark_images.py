@@ -338,12 +338,11 @@ def test_readme_tables_hold_the_stored_runs(tmp_path):
         if label < 2:
             store("one_class", "control", auroc=0.5, set="mnist", **{"class": label})
     for method, auroc in (("EBGAN", 0.9), ("untrained", 0.2)):
-        store(
-            "out_of_manifold",
-            method,
-            set="mnist",
-            outliers={"omniglot": {"auroc": auroc, "fpr95": 0.1}},
-        )
+        found = {
+            "omniglot": {"auroc": auroc, "fpr95": 1.0},
+            "rotated": {"auroc": 0.5, "fpr95": 1.0},
+        }
+        store("out_of_manifold", method, set="mnist", outliers=found)
     readme = tmp_path / "README.md"
     readme.write_text("before <!-- made by the command above -->old<!-- end --> after")
     assert main(["report", "--results", str(tmp_path), "--summary", str(readme)]) == 0
@@ -365,6 +364,8 @@ def test_readme_tables_hold_the_stored_runs(tmp_path):
     assert "8 (10.0%)" not in cells  # without EBGAN there is nothing to show
     assert cells["MNIST (0 1)"][:2] == ["0.850", "0.500"]  # of the classes that both have run
     assert cells["MNIST, omniglot"][:3] == ["0.900", "-", "0.200"]
+    assert cells["MNIST, mean of 2 kinds"][:3] == ["0.700", "-", "0.350"]
+    assert "MNIST, rotated" not in cells  # nobody has published a figure for it
 
 
 def test_ways_to_divide_energies_are_compared_on_one_training(monkeypatch):

@@ -90,28 +90,37 @@ def _one_class(records: Records) -> list[Row]:
             both = [label for label, some in enumerate(every) if some.differences(*names)]
             if both:
                 break
-        values = partial(_mean, [every[label] for label in both])
+        classes = [partial(every[label].by_seed, metric="auroc") for label in both]
+        values = partial(_mean, classes)
         labels = "all" if len(both) == 10 else " ".join(map(str, both))
         rows.append(_row(f"{NAMES[name]} ({labels})", values, AIMS["one-class"][name]))
     return list(filter(None, rows))
 
 
 def _out_of_manifold(records: Records) -> list[Row]:
+    """Kinds of image that others have published figures for, and the mean of all kinds."""
     rows = []
     for name in TRAINED_SETS:
-        some = records.only(set=name)
-        for kind in dict.fromkeys(kind for r in some.done for kind in r["outliers"]):
-            values = partial(some.by_seed, metric="auroc", outliers=kind)
-            title = f"{NAMES[name]}, {NAMES.get(kind, kind)}"
-            rows.append(_row(title, values, AIMS.get(name, {}).get(kind)))
+        some, aims = records.only(set=name), AIMS.get(name, {})
+        kinds = {
+            kind: partial(some.by_seed, metric="auroc", outliers=kind)
+            for kind in dict.fromkeys(kind for r in some.done for kind in r["outliers"])
+        }
+        rows += [
+            _row(f"{NAMES[name]}, {NAMES.get(kind, kind)}", values, aims[kind])
+            for kind, values in kinds.items()
+            if kind in aims
+        ]
+        every = partial(_mean, list(kinds.values()))
+        rows.append(_row(f"{NAMES[name]}, mean of {len(kinds)} kinds", every, None))
     return list(filter(None, rows))
 
 
-def _mean(classes: Sequence[Records], method: str) -> dict[int, float]:
-    """Mean over classes of every seed that all of them have."""
-    cases = [some.by_seed(method, "auroc") for some in classes]
-    seeds = set.intersection(*map(set, cases)) if cases else set()
-    return {seed: float(np.mean([case[seed] for case in cases])) for seed in sorted(seeds)}
+def _mean(cases: Sequence[Values], method: str) -> dict[int, float]:
+    """Mean over cases of every seed that all of them have."""
+    found = [values(method) for values in cases]
+    seeds = set.intersection(*map(set, found)) if found else set()
+    return {seed: float(np.mean([values[seed] for values in found])) for seed in sorted(seeds)}
 
 
 def _mark(name: str, label: int) -> str:
