@@ -17,10 +17,15 @@ from benchmarks.images.records import SAME_NETWORKS, Records, cell
 SHOWN = ("EBGAN", "control", "untrained", "kNN", "IForest", "DeepSVDD")
 NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar-10": "CIFAR-10"}
 
+MARKS = {
+    "\\*": "\\* development case: defaults were chosen by it, on rows of the training file.",
+    "†": "† networks by the plain squared error, earlier runs: not run with the present energy.",
+}
+
 
 def summary(results: Path) -> str:
     """Held-out digits, means over normal classes, and images of other kinds."""
-    return "\n\n".join(
+    tables = "\n\n".join(
         [
             "Nine digits of MNIST normal, the tenth in the whole test file, AUPRC, which depends "
             "on the anomaly's share:",
@@ -29,10 +34,9 @@ def summary(results: Path) -> str:
             _table("set (classes)", _one_class(Records.read(results, "one_class"))),
             "A whole set normal, without labels, against images of other kinds, AUROC:",
             _table("set, outliers", _out_of_manifold(Records.read(results, "out_of_manifold"))),
-            "\\* development case: defaults were chosen by it, on rows of the training file. "
-            "† networks by the plain squared error, earlier runs: not run with the present energy.",
         ]
     )
+    return "\n\n".join([tables, *(meaning for mark, meaning in MARKS.items() if mark in tables)])
 
 
 Row = tuple[str, Mapping[str, Mapping[int, float]], Mapping[int, float], float | None]
