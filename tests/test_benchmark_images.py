@@ -365,6 +365,8 @@ def test_readme_tables_hold_the_stored_runs(tmp_path):
     assert cells["MNIST (0 1)"][:2] == ["0.850", "0.500"]  # of the classes that both have run
     assert cells["MNIST, omniglot"][:3] == ["0.900", "-", "0.200"]
     assert cells["MNIST, mean of 2 kinds"][:3] == ["0.700", "-", "0.350"]
+    assert "† networks by" in text
+    assert "†" not in summary(tmp_path / "no results")  # a mark is explained where it stands
     assert "MNIST, rotated" not in cells  # nobody has published a figure for it
 
 

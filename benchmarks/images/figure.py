@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.images.methods import PLAIN
 from benchmarks.images.protocols import DEVELOPMENT
 from benchmarks.images.published import AIMS
-from benchmarks.images.records import SAME_NETWORKS, Records
+from benchmarks.images.records import Records, stored_name
 from ebgan_detect.plotting._display import BLUE, GREEN, ORANGE, PURPLE, finish, pyplot
 
 MARKS = {
@@ -59,8 +59,10 @@ def draw(results: Path, path: Path) -> None:
 def _by_method(records: Records, metric: str, **kind: Any) -> dict[str, list[float]]:
     """Every seed's value of the methods drawn; plain errors where EBGAN ran by no other."""
     suffix = "" if records.by_seed("EBGAN", metric, **kind) else PLAIN
-    names = {m: m + suffix if m in ("EBGAN", *SAME_NETWORKS) else m for m in MARKS}
-    return {m: list(records.by_seed(name, metric, **kind).values()) for m, name in names.items()}
+    return {
+        method: list(records.by_seed(stored_name(method, suffix), metric, **kind).values())
+        for method in MARKS
+    }
 
 
 def _marks(axis: Any, cases: Sequence[dict[str, list[float]]], *, across: bool = False) -> None:

@@ -18,6 +18,11 @@ AUTOENCODER_SETTINGS = (*NETWORK_SETTINGS, "noise", "precision", "max_updates", 
 """Those that matter without an adversary."""
 
 
+def stored_name(method: str, suffix: str) -> str:
+    """A method's name with `PLAIN` or nothing after it; peers have one energy, and one name."""
+    return method + suffix if method in ("EBGAN", *SAME_NETWORKS) else method
+
+
 @dataclass(frozen=True)
 class Records:
     """Some runs of one benchmark.

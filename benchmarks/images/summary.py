@@ -12,7 +12,7 @@ from benchmarks.common import markdown
 from benchmarks.images.methods import METHODS, PLAIN
 from benchmarks.images.protocols import DEVELOPMENT, TRAINED_SETS
 from benchmarks.images.published import AIMS
-from benchmarks.images.records import SAME_NETWORKS, Records, cell
+from benchmarks.images.records import Records, cell, stored_name
 
 SHOWN = ("EBGAN", "control", "untrained", "kNN", "IForest", "DeepSVDD")
 NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar-10": "CIFAR-10"}
@@ -50,7 +50,7 @@ Values = Callable[[str], Mapping[int, float]]
 def _row(name: str, values: Values, aim: float | None) -> Row | None:
     """Present energies, or plain errors where EBGAN ran by them alone; none where it did not."""
     for suffix, mark in (("", ""), (PLAIN, " †")):
-        shown = {m: values(m + suffix if m in ("EBGAN", *SAME_NETWORKS) else m) for m in SHOWN}
+        shown = {method: values(stored_name(method, suffix)) for method in SHOWN}
         if shown["EBGAN"]:
             both = shown["EBGAN"].keys() & shown["control"].keys()
             difference = {seed: shown["EBGAN"][seed] - shown["control"][seed] for seed in both}
