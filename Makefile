@@ -22,7 +22,7 @@ check: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks.speed
-	$(BIN)/python -m benchmarks.images heldout-digit --cases 1 9
+	$(BIN)/python -m benchmarks.images heldout-digit --cases 4 7 --seeds 0 --methods EBGAN control untrained
 	$(BIN)/python -m benchmarks.tabular
 	$(BIN)/python -m benchmarks.serving
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -27,10 +28,17 @@ PACKAGES = ("ebgan-detect", "torch", "numpy", "scikit-learn", "pyod")
 
 
 def find_data_folder() -> Path | None:
-    """Folder of the data files: ``EBGAN_DATA``, else ``shared/data`` beside the checkout."""
-    default = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("EBGAN_DATA", default))
-    return folder if folder.is_dir() else None
+    """Folder of the data files: ``EBGAN_DATA``, else ``shared/data`` beside the checkout.
+
+    None where neither is there, and where ``EBGAN_DATA`` is empty.
+    """
+    named = os.environ.get("EBGAN_DATA")
+    if named is None:
+        default = Path(__file__).resolve().parents[2] / "shared" / "data"
+        return default if default.is_dir() else None
+    if named and not Path(named).is_dir():
+        raise SystemExit(f"EBGAN_DATA must name a folder, got {named}")
+    return Path(named) if named else None
 
 
 def data_folder() -> Path:
@@ -39,6 +47,13 @@ def data_folder() -> Path:
     if folder is None:
         raise SystemExit("no data: set EBGAN_DATA to the folder that holds images/ and tabular/")
     return folder
+
+
+def positive(text: str) -> int:
+    """A number of at least 1 on the command line."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be an integer >= 1, got {text}")
+    return int(text)
 
 
 def metrics(is_anomaly: ArrayLike, scores: ArrayLike) -> dict[str, float]:
@@ -97,7 +112,7 @@ def run_once(
         "versions": {package: version(package) for package in PACKAGES},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
+    write_atomically(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
     return record
 
 

@@ -2,7 +2,7 @@
 
     python -m examples.compare normal.csv test.csv --label is_anomaly
 
-Both files are tables (CSV, Parquet, NPY) with the same columns; the label of the test file says
+Both files are tables (CSV, Parquet) with the same columns; the label of the test file says
 which rows are anomalies (1) and serves only to judge. Without files it takes scikit-learn's
 breast cancer data.
 """
@@ -21,7 +21,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from ebgan_detect import EBGANDetector, TrainingHealthWarning
+from ebgan_detect import EBGANDetector, InvalidInputError, TrainingHealthWarning
 from ebgan_detect.baselines import AutoEncoderDetector, GANDetector, VAEDetector
 from ebgan_detect.datafiles import ReadOptions, read_rows
 
@@ -61,12 +61,16 @@ def main() -> None:
     if len(arguments.files) not in (0, 2):
         parser.error("give two files, or none for the example data")
     if arguments.files:
-        train, test = (
-            read_rows(path, ReadOptions(drop=drop)).values
-            for path, drop in zip(arguments.files, [(), (arguments.label,)], strict=True)
-        )
-        label = read_rows(arguments.files[1], ReadOptions(columns=(arguments.label,))).values
-        is_anomaly = np.asarray(label).ravel() == 1
+        normal_rows, new_rows = arguments.files
+        try:
+            label = np.ravel(read_rows(new_rows, ReadOptions(columns=(arguments.label,))).values)
+            test = read_rows(new_rows, ReadOptions(drop=(arguments.label,))).values
+            train = read_rows(normal_rows, ReadOptions()).values
+        except (InvalidInputError, OSError) as error:
+            parser.error(f"{error} (--label is {arguments.label})")
+        if set(label.tolist()) != {0, 1}:
+            parser.error(f"--label {arguments.label} must name a column that holds 0 and 1")
+        is_anomaly = label == 1
     else:
         train, test, is_anomaly = example_data()
 

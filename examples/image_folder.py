@@ -56,6 +56,8 @@ def main() -> None:
     arguments = parser.parse_args()
     mpl.use("Agg")
     output, normal, test = arguments.output, arguments.normal, arguments.test
+    if (normal is None) != (test is None):
+        parser.error("give both --normal and --test, or neither for drawn cloth")
     if normal is None or test is None:
         normal, test = output / "normal", output / "test"
         draw_cloth(normal, arguments.pictures, 0, share_broken=0)

@@ -100,8 +100,9 @@ def test_compare_takes_files_of_your_own(run, tmp_path):
     assert set(figures) == set(compare.methods(1, 0))
     assert figures["EBGAN"] == figures["autoencoder"] == figures["IsolationForest"] == 1
     assert "| VAE |" in (tmp_path / "out" / "table.md").read_text()
-    with pytest.raises(SystemExit):
-        run(compare, files[0])
+    for wrong in (files[:1], files, [*files, "--label", "x"]):
+        with pytest.raises(SystemExit):
+            run(compare, *wrong)
 
 
 def test_image_folder(run, tmp_path):
@@ -130,6 +131,8 @@ def test_image_folder_takes_folders_of_mixed_sizes(run, tmp_path):
     printed = run(image_folder, *folders, "--epochs", 1, "--side", 8)
     assert len(table_of(printed)) == len(list((tmp_path / "new").iterdir()))
     assert load(tmp_path / "out" / "model.ebgan").input_shape_ == (3, 8, 8)
+    with pytest.raises(SystemExit):
+        run(image_folder, *folders[:2])
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -5,34 +5,54 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import benchmarks.images
-from benchmarks.common import RESULTS
+from benchmarks.common import RESULTS, positive
 from benchmarks.images.methods import ABLATIONS, METHODS
 from benchmarks.images.parallel import run_all
 from benchmarks.images.protocols import DEVELOPMENT, TRAINED_SETS, Run, folder_case
 from benchmarks.images.report import ablation, renew, report
 from benchmarks.images.summary import summary
+from ebgan_detect.errors import EBGANError
+from ebgan_detect.files import write_atomically
 
 SEEDS = (0, 1, 2)
+LABELS = {"heldout-digit": "digit", "one-class": "class"}
+LABELLED_SETS = (*TRAINED_SETS, "usps", "digits")
+
+
+def case(protocol: str, text: str) -> dict[str, Any]:
+    """A case as the command line names it."""
+    if protocol == "out-of-manifold":
+        sets = (*TRAINED_SETS, "digits")
+        if text not in sets:
+            raise argparse.ArgumentTypeError(f"must be one of {', '.join(sets)}, got {text}")
+        return {"set": text}
+    name, _, label = text.rpartition(":")
+    name = name or "mnist"
+    if name not in LABELLED_SETS or label not in tuple("0123456789"):
+        raise argparse.ArgumentTypeError(
+            f"must be like 4 or mnist:4, of {', '.join(LABELLED_SETS)}, got {text}"
+        )
+    return {"set": name, LABELS[protocol]: int(label)}
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The cases asked for, or all of the protocol's."""
-    protocol, given = arguments.protocol, arguments.cases
+    protocol = arguments.protocol
     if protocol == "folder":
         yield folder_case(arguments.folder, arguments.size)
-        return
-    if protocol == "out-of-manifold":
-        yield from ({"set": name} for name in given or TRAINED_SETS)
-        return
-    key, sets = ("digit", ["mnist"]) if protocol == "heldout-digit" else ("class", TRAINED_SETS)
-    for case in given or [f"{name}:{label}" for name, label in product(sets, range(10))]:
-        name, _, label = case.rpartition(":")
-        yield {"set": name or sets[0], key: int(label)}
+    elif arguments.cases:
+        yield from arguments.cases
+    elif protocol == "out-of-manifold":
+        yield from ({"set": name} for name in TRAINED_SETS)
+    else:
+        sets = ["mnist"] if protocol == "heldout-digit" else TRAINED_SETS
+        yield from ({"set": s, LABELS[protocol]: label} for s, label in product(sets, range(10)))
 
 
 def is_development(case: dict[str, Any]) -> bool:
@@ -49,7 +69,7 @@ def runs(arguments: argparse.Namespace) -> list[Run]:
         if not chosen:
             raise SystemExit(
                 "--development must name development cases (MNIST digits 1 and 9, Fashion-MNIST "
-                f"classes 0 to 4), got {arguments.cases}: the others are reported once, unseen"
+                "classes 0 to 4): the others are reported once, unseen"
             )
     elif set(arguments.methods) & set(ABLATIONS):
         raise SystemExit("methods must be those of the tables unless --development is given")
@@ -82,19 +102,34 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name)
         labelled = name in ("heldout-digit", "one-class")
         names = [*METHODS, *(ABLATIONS if labelled else ())]
-        command.add_argument("--methods", nargs="+", choices=names, default=list(METHODS))
+        command.add_argument(
+            "--methods",
+            nargs="+",
+            choices=names,
+            metavar="METHOD",
+            default=list(METHODS),
+            help=f"of {' '.join(names)}; {' '.join(METHODS)} by default",
+        )
         command.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-        command.add_argument("--jobs", type=int, default=1, help="processes")
-        command.add_argument("--threads", type=int, default=1, help="threads of each process")
+        command.add_argument("--jobs", type=positive, default=1, help="processes")
+        command.add_argument("--threads", type=positive, default=1, help="of each process")
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON")
-        command.add_argument("--keep", type=Path, help="folder for the trained detectors")
+        command.add_argument(
+            "--keep", type=Path, help="folder for the detectors that this command trains"
+        )
         command.set_defaults(development=False, folder=None, size=None, cases=None)
         if name == "folder":
             command.add_argument("folder", help="holds normal/ and anomaly/")
             command.add_argument("--size", type=int, nargs=2, help="height and width")
         else:
             form = {"heldout-digit": "4", "one-class": "mnist:4"}.get(name, "mnist")
-            command.add_argument("--cases", nargs="+", help=f"such as {form}; all by default")
+            command.add_argument(
+                "--cases",
+                type=partial(case, name),
+                nargs="+",
+                metavar="CASE",
+                help=f"such as {form}; all by default",
+            )
         if labelled:
             command.add_argument(
                 "--development",
@@ -102,7 +137,13 @@ def parser() -> argparse.ArgumentParser:
                 help="rows of the training file only, to choose settings by",
             )
     tables = commands.add_parser("report")
-    tables.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    tables.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=list(SEEDS),
+        help="those of which a run that is not there is listed as missing",
+    )
     tables.add_argument("--results", type=Path, default=RESULTS)
     tables.add_argument("--out", type=Path, help="Markdown file; printed where there is none")
     tables.add_argument("--ablation", type=Path, help="Markdown file whose table is renewed")
@@ -111,29 +152,38 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
+def make_tables(arguments: argparse.Namespace) -> None:
+    """Print or write what was asked for."""
+    if not arguments.results.is_dir():
+        raise SystemExit(f"--results must be a folder, got {arguments.results}")
+    text = report(arguments.results, arguments.seeds)
+    if arguments.out is None:
+        print(text)
+    else:
+        write_atomically(arguments.out, text.encode())
+    if arguments.ablation is not None:
+        renew(arguments.ablation, ablation(arguments.results, arguments.seeds))
+    if arguments.summary is not None:
+        renew(arguments.summary, summary(arguments.results))
+    if arguments.figure is not None:
+        from benchmarks.images.figure import draw
+
+        draw(arguments.results, arguments.figure)
+
+
 def main(line: Sequence[str] | None = None) -> int:
     """Run what is missing, or make the tables; 1 if a run broke off."""
     arguments = parser().parse_args(line)
     if arguments.protocol == "report":
-        text = report(arguments.results, arguments.seeds)
-        if arguments.out is None:
-            print(text)
-        else:
-            arguments.out.write_text(text)
-        if arguments.ablation is not None:
-            renew(arguments.ablation, ablation(arguments.results, arguments.seeds))
-        if arguments.summary is not None:
-            renew(arguments.summary, summary(arguments.results))
-        if arguments.figure is not None:
-            from benchmarks.images.figure import draw
-
-            draw(arguments.results, arguments.figure)
+        make_tables(arguments)
         return 0
     if arguments.size is not None:
         arguments.size = tuple(arguments.size)
-    problems = run_all(
-        runs(arguments), arguments.results, jobs=arguments.jobs, threads=arguments.threads
-    )
+    try:
+        asked = runs(arguments)
+    except (EBGANError, OSError) as error:  # a folder of pictures that cannot be read
+        raise SystemExit(str(error)) from error
+    problems = run_all(asked, arguments.results, jobs=arguments.jobs, threads=arguments.threads)
     print("\n".join(problems) or "all runs done", flush=True)
     return 1 if problems else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from benchmarks.images.methods import PLAIN
 from benchmarks.images.protocols import DEVELOPMENT
 from benchmarks.images.published import AIMS
-from benchmarks.images.records import Records, stored_name
+from benchmarks.images.records import Records
+from ebgan_detect.files import write_atomically
 from ebgan_detect.plotting._display import BLUE, GREEN, ORANGE, PURPLE, finish, pyplot
 
 MARKS = {
@@ -52,17 +53,15 @@ def draw(results: Path, path: Path) -> None:
         frameon=False,
         fontsize="small",
     )
-    figure.savefig(path, dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    write_atomically(path, picture.getvalue())
     plt.close(figure)
 
 
 def _by_method(records: Records, metric: str, **kind: Any) -> dict[str, list[float]]:
-    """Every seed's value of the methods drawn; plain errors where EBGAN ran by no other."""
-    suffix = "" if records.by_seed("EBGAN", metric, **kind) else PLAIN
-    return {
-        method: list(records.by_seed(stored_name(method, suffix), metric, **kind).values())
-        for method in MARKS
-    }
+    """Every seed's value of the methods drawn."""
+    return {method: list(records.by_seed(method, metric, **kind).values()) for method in MARKS}
 
 
 def _marks(axis: Any, cases: Sequence[dict[str, list[float]]], *, across: bool = False) -> None:

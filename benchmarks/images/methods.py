@@ -27,8 +27,12 @@ Array = NDArray[Any]
 
 PEER_ROWS = 20_000
 """Training images that a peer gets at most, drawn by the seed."""
-PEER_FAILURES = (ArithmeticError, MemoryError, RuntimeError, ValueError)
+PEER_FAILURES = (ArithmeticError, RuntimeError, ValueError)
 """What a peer may fail with and be recorded as failed; anything else is a fault of ours."""
+
+
+class MethodFailedError(Exception):
+    """A method could not train or score: a result, which no repetition would change."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,10 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Method:
-    """A name in the tables, how to train it, and what it may fail with."""
+    """A name in the tables, and how to train it."""
 
     title: str
     fit: Callable[[Array, int], Fitted]
-    failures: tuple[type[Exception], ...]
 
     def keeping(self, file: Path) -> Method:
         """The same, that also writes what it has trained to a file."""
@@ -76,6 +79,15 @@ class Method:
             return fitted
 
         return replace(self, fit=fit)
+
+
+@contextmanager
+def _failing(*known: type[Exception]) -> Iterator[None]:
+    """What a method is known to fail with, told from faults of ours."""
+    try:
+        yield
+    except known as error:
+        raise MethodFailedError(f"{type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -102,7 +114,7 @@ def detector_method(
 
     def fit(images: Array, seed: int) -> Fitted:
         detector = make(random_state=seed, **(parameters or {}))
-        with warnings.catch_warnings(), _timed() as seconds:
+        with _failing(TrainingDivergedError), warnings.catch_warnings(), _timed() as seconds:
             warnings.simplefilter("ignore", TrainingHealthWarning)  # the record holds the verdict
             detector.fit(images[:most_rows])
         settings = {k: v for k, v in detector.settings_.items() if not callable(v)}
@@ -122,7 +134,7 @@ def detector_method(
             detector.score_samples, told, detector.offset_, plain, partial(save, detector)
         )
 
-    return Method(title, fit, (TrainingDivergedError,))
+    return Method(title, fit)
 
 
 def _by_plain_error(detector: EBGANDetector) -> Callable[[Array], Array]:
@@ -159,19 +171,19 @@ def peer_method(title: str, make: Callable[[int, int], Any], **stated: Any) -> M
         rng = np.random.default_rng(seed)
         kept = np.sort(rng.choice(len(images), min(PEER_ROWS, len(images)), replace=False))
         x = pixels(images[kept])
-        with _global_seed(seed), _timed() as seconds:
+        with _failing(*PEER_FAILURES), _global_seed(seed), _timed() as seconds:
             detector = make(x.shape[1], seed).fit(x)
         told: dict[str, Any] = {**seconds, "n_train": len(x)}
         if stated:
             told["settings"] = stated
 
         def score(images: Array) -> Array:
-            with _global_seed(seed):  # ALAD keeps dropout on while it scores
+            with _failing(*PEER_FAILURES), _global_seed(seed):  # ALAD drops out while it scores
                 return -detector.decision_function(pixels(images))
 
         return Fitted(score, told)
 
-    return Method(title, fit, PEER_FAILURES)
+    return Method(title, fit)
 
 
 def _knn(n_features: int, seed: int) -> Any:

@@ -63,7 +63,7 @@ def _work(run: Run, results: Path, threads: int, sender: Any) -> None:
     torch.set_num_threads(threads)
     try:
         told = True, in_words(run, run.once(results))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # data that are not there end a script
         told = False, f"{_name(run)}: {type(error).__name__}: {error}"
     sender.send(told)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.common import RESULTS, false_positive_rate, metrics, result_path, run_once
 from benchmarks.images.corruptions import outliers
 from benchmarks.images.datasets import ImageSet, development_part, load
-from benchmarks.images.methods import ABLATIONS, METHODS, Method
+from benchmarks.images.methods import ABLATIONS, METHODS, Method, MethodFailedError
 from ebgan_detect.datafiles import ReadOptions, read_rows
 
 Array = NDArray[Any]
@@ -86,8 +86,8 @@ class Run:
             images = development_part(images)
         try:
             result = PROTOCOLS[self.protocol](images, self.case, method, self.seed)
-        except method.failures as error:
-            result = {"failed": f"{type(error).__name__}: {error}"}
+        except MethodFailedError as error:
+            result = {"failed": str(error)}
         return {"used": images.used, **result}
 
 

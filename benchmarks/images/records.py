@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,6 @@ SAME_NETWORKS = ("control", "denoising", "untrained")
 NETWORK_SETTINGS = ("architecture", "hidden_sizes", "code_dim")
 AUTOENCODER_SETTINGS = (*NETWORK_SETTINGS, "noise", "precision", "max_updates", "n_snapshots")
 """Those that matter without an adversary."""
-
-
-def stored_name(method: str, suffix: str) -> str:
-    """A method's name with `PLAIN` or nothing after it; peers have one energy, and one name."""
-    return method + suffix if method in ("EBGAN", *SAME_NETWORKS) else method
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,10 @@ class Records:
     def mixed(self) -> list[str]:
         """Methods whose runs had different settings, as when a default changed between them."""
         lines = []
-        for method in dict.fromkeys(r["method"] for r in self.done):
+        methods = dict.fromkeys(r["method"] for r in self.done)
+        for method in methods:
+            if method.endswith(PLAIN) and method.removesuffix(PLAIN) in methods:
+                continue  # the same trainings
             runs = [r for r in self.done if r["method"] == method and "settings" in r]
             known = dict.fromkeys(key for r in runs for key in r["settings"])
             if method.endswith(PLAIN):
@@ -142,6 +140,22 @@ class Records:
             if parts:
                 lines.append(f"{method}: {'; '.join(parts)}")
         return lines
+
+
+def widest(seeds_of: Mapping[int, Collection[int]]) -> list[int]:
+    """The cases of a mean: as many as one seed has run, so that every seed averages the same.
+
+    `seeds_of` has the seeds of each case; of two such sets of cases that of the lower seed counts.
+    """
+    seeds = sorted({seed for some in seeds_of.values() for seed in some})
+    run = [[case for case, some in seeds_of.items() if seed in some] for seed in seeds]
+    return max(run, key=len, default=[])
+
+
+def mean_by_seed(cases: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Mean over cases of every seed that all of them have."""
+    seeds = set.intersection(*map(set, cases)) if cases else set()
+    return {seed: float(np.mean([values[seed] for values in cases])) for seed in sorted(seeds)}
 
 
 def cell(values: Mapping[int, float], *, signed: bool = False, failed: bool = False) -> str:

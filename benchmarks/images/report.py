@@ -18,7 +18,7 @@ from benchmarks.images.published import (
     OUT_OF_MANIFOLD,
     Published,
 )
-from benchmarks.images.records import SAME_NETWORKS, Records, cell
+from benchmarks.images.records import SAME_NETWORKS, Records, cell, mean_by_seed, widest
 from ebgan_detect.files import write_atomically
 
 TITLES = {name: method.title for name, method in (METHODS | ABLATIONS).items()}
@@ -109,16 +109,14 @@ def one_class(records: Records, name: str, seeds: Sequence[int]) -> str:
 
 def _class_mean(records: Records, method: str | None) -> str:
     """Mean over the classes run, of a method or of EBGAN minus its control."""
-    per_class = []
-    for label in range(10):
-        some = records.only(**{"class": label})
-        values = some.differences("auroc") if method is None else some.by_seed(method, "auroc")
-        if values:
-            per_class.append(np.mean(list(values.values())))
-    if not per_class:
-        return "-"
-    sign = "+" if method is None else ""
-    return f"{np.mean(per_class):{sign}.3f} ({len(per_class)} of 10)"
+    by_class = {label: records.only(**{"class": label}) for label in range(10)}
+    values = {
+        label: some.differences("auroc") if method is None else some.by_seed(method, "auroc")
+        for label, some in by_class.items()
+    }
+    labels = widest(values)
+    told = cell(mean_by_seed([values[label] for label in labels]), signed=method is None)
+    return f"{told} ({len(labels)} of 10)" if labels else told
 
 
 def out_of_manifold(records: Records, name: str, seeds: Sequence[int]) -> str:
@@ -231,6 +229,8 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
 def renew(path: Path, table: str) -> None:
     """Put a table into a Markdown file, between the two comments that mark its place."""
     start, end = "<!-- made by the command above -->", "<!-- end -->"
+    if not path.is_file():
+        raise SystemExit(f"{path} must be a Markdown file that holds {start} and {end}")
     before, _, rest = path.read_text().partition(start)
     _, found, after = rest.partition(end)
     if not found:
@@ -285,8 +285,8 @@ def _notes(records: Records) -> list[str]:
     """Data and devices of the runs, failures, and networks that do not match."""
     if not records.all:
         return []
-    devices = ", ".join(sorted({r["device"] for r in records.all}))
-    used = {r["used"] for r in records.all}
+    devices = "; ".join(sorted({r["device"] for r in records.all}))
+    used = {f"{r['set']}: {r['used']}" if "others_used" in r else r["used"] for r in records.all}
     for record in records.all:
         used |= {f"{name}: {what}" for name, what in record.get("others_used", {}).items()}
     notes = [f"Data: {'; '.join(sorted(used))}. Devices: {devices}."]

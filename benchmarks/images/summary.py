@@ -6,21 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.common import markdown
-from benchmarks.images.methods import METHODS, PLAIN
+from benchmarks.images.methods import METHODS
 from benchmarks.images.protocols import DEVELOPMENT, TRAINED_SETS
 from benchmarks.images.published import AIMS
-from benchmarks.images.records import Records, cell, stored_name
+from benchmarks.images.records import Records, cell, mean_by_seed, widest
 
 SHOWN = ("EBGAN", "control", "untrained", "kNN", "IForest", "DeepSVDD")
 NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar-10": "CIFAR-10"}
 
-MARKS = {
-    "\\*": "\\* development case: defaults were chosen by it, on rows of the training file.",
-    "†": "† networks by the plain squared error, earlier runs: not run with the present energy.",
-}
+MARK = "\\*"
+NOTE = f"{MARK} development case: defaults were chosen by it, on rows of the training file."
 
 
 def summary(results: Path) -> str:
@@ -36,7 +32,7 @@ def summary(results: Path) -> str:
             _table("set, outliers", _out_of_manifold(Records.read(results, "out_of_manifold"))),
         ]
     )
-    return "\n\n".join([tables, *(meaning for mark, meaning in MARKS.items() if mark in tables)])
+    return "\n\n".join([tables, NOTE] if MARK in tables else [tables])
 
 
 Row = tuple[str, Mapping[str, Mapping[int, float]], Mapping[int, float], float | None]
@@ -44,18 +40,17 @@ Row = tuple[str, Mapping[str, Mapping[int, float]], Mapping[int, float], float |
 
 
 Values = Callable[[str], Mapping[int, float]]
-"""From a stored method's name to its values by seed."""
+"""From a method's name to its values by seed."""
 
 
 def _row(name: str, values: Values, aim: float | None) -> Row | None:
-    """Present energies, or plain errors where EBGAN ran by them alone; none where it did not."""
-    for suffix, mark in (("", ""), (PLAIN, " †")):
-        shown = {method: values(stored_name(method, suffix)) for method in SHOWN}
-        if shown["EBGAN"]:
-            both = shown["EBGAN"].keys() & shown["control"].keys()
-            difference = {seed: shown["EBGAN"][seed] - shown["control"][seed] for seed in both}
-            return name + mark, shown, difference, aim
-    return None
+    """A row where EBGAN has run."""
+    shown = {method: values(method) for method in SHOWN}
+    if not shown["EBGAN"]:
+        return None
+    both = shown["EBGAN"].keys() & shown["control"].keys()
+    difference = {seed: shown["EBGAN"][seed] - shown["control"][seed] for seed in both}
+    return name, shown, difference, aim
 
 
 def _table(corner: str, rows: Sequence[Row]) -> str:
@@ -85,19 +80,16 @@ def _heldout_digits(records: Records) -> list[Row]:
 
 
 def _one_class(records: Records) -> list[Row]:
-    """Means over the classes that EBGAN and its control have run, seed by seed."""
+    """Means over the classes that EBGAN and its control have run with one seed, seed by seed."""
     rows = []
     for name in TRAINED_SETS:
         every = [records.only(set=name, **{"class": label}) for label in range(10)]
-        for suffix in ("", PLAIN):
-            names = ("auroc", f"EBGAN{suffix}", f"control{suffix}")
-            both = [label for label, some in enumerate(every) if some.differences(*names)]
-            if both:
-                break
+        both = widest({label: some.differences("auroc") for label, some in enumerate(every)})
         classes = [partial(every[label].by_seed, metric="auroc") for label in both]
         values = partial(_mean, classes)
         labels = "all" if len(both) == 10 else " ".join(map(str, both))
-        rows.append(_row(f"{NAMES[name]} ({labels})", values, AIMS["one-class"][name]))
+        aim = AIMS["one-class"][name] if len(both) == 10 else None  # a mean of ten
+        rows.append(_row(f"{NAMES[name]} ({labels})", values, aim))
     return list(filter(None, rows))
 
 
@@ -121,11 +113,8 @@ def _out_of_manifold(records: Records) -> list[Row]:
 
 
 def _mean(cases: Sequence[Values], method: str) -> dict[int, float]:
-    """Mean over cases of every seed that all of them have."""
-    found = [values(method) for values in cases]
-    seeds = set.intersection(*map(set, found)) if found else set()
-    return {seed: float(np.mean([values[seed] for values in found])) for seed in sorted(seeds)}
+    return mean_by_seed([values(method) for values in cases])
 
 
 def _mark(name: str, label: int) -> str:
-    return "\\*" if label in DEVELOPMENT.get(name, ()) else ""
+    return MARK if label in DEVELOPMENT.get(name, ()) else ""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from benchmarks.common import RESULTS
+from benchmarks.common import RESULTS, positive
 from benchmarks.stability.classifier import Judge, mnist, train_judge
 from benchmarks.stability.grid import CONTROLS, SYSTEMS, choose
 from benchmarks.stability.report import draw_histograms, draw_samples, stored, summary
@@ -64,7 +64,8 @@ def report(arguments: argparse.Namespace) -> None:
     print(tables)
     if results:
         folder = RESULTS / BENCHMARK
-        title = f"# Stability study\n\nMade by `{command_of(arguments)}`, then `report`.\n\n"
+        made_by = f"`{command_of(arguments)}`, then `report` with the same options"
+        title = f"# Stability study\n\nMade by {made_by}.\n\n"
         write_atomically(folder / "report.md", f"{title}{tables}\n".encode())
         draw_histograms(results, folder / "histograms.png")
         draw_samples(results, folder / "samples.png")
@@ -76,13 +77,6 @@ def command_of(arguments: argparse.Namespace) -> str:
     given = {name.replace("_", "-"): getattr(arguments, name) for name in names}
     options = [f"--{name} {value}" for name, value in given.items() if value is not None]
     return " ".join(["python -m benchmarks.stability run", *options])
-
-
-def positive(text: str) -> int:
-    """A number of at least 1."""
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"must be an integer >= 1, got {text}")
-    return int(text)
 
 
 def share(text: str) -> float:
