@@ -6,7 +6,7 @@ import json
 import logging
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,10 @@ from ebgan_detect import (
 )
 from ebgan_detect.export import export_onnx
 from ebgan_detect.export.graph import ExportedGraph, PValues
-from ebgan_detect.export.onnx import _checked, _training_digest
+from ebgan_detect.export.onnx import _checked, _clean, _trace, _training_digest
 from ebgan_detect.export.pipeline import Source
 from ebgan_detect.export.rescoring import rescore
+from ebgan_detect.export.tolerance import Limits
 from ebgan_detect.thresholds import conformal_p_values
 
 pytestmark = pytest.mark.usefixtures("unchanged_global_random_state")
@@ -179,7 +180,9 @@ def test_energies_and_labels_equal_the_estimators_at_any_batch(case, batch):
 
 def test_decisions_are_taken_in_float64(table):
     with torch.inference_mode():
-        answers = ExportedGraph(table.detector).eval()(torch.from_numpy(table.input[:288]))
+        answers = ExportedGraph(table.detector, Limits.of(table.detector)).eval()(
+            torch.from_numpy(table.input[:288])
+        )
     found = {name: v.double().numpy() for name, v in zip(SCALARS, answers, strict=True)}
     decision = table.detector.decision_function(table.rows)[:288]
     # Networks may round otherwise from call to call, which no decision can undo.
@@ -245,6 +248,49 @@ def test_reconstruction_and_energy_map_on_request(table):
     # Both come from the pass that gives the energy: two layers there, two back.
     layers = [node for node in onnx.load(table.path).graph.node if node.op_type == "Gemm"]
     assert len(layers) == 4
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory):
+    """Rows of two values, of which each comes many times, and so does its energy."""
+    x = np.random.default_rng(2).integers(0, 2, (2000, 3)).astype(np.float32)
+    detector = EBGANDetector(max_epochs=2, random_state=2, device="cpu").fit(x)
+    path = export_onnx(detector, tmp_path_factory.mktemp("repeated") / "model.onnx")
+    return Case(detector, x, path)
+
+
+@pytest.mark.parametrize("batch", [1, 64, 2000])
+def test_rows_that_repeat_stay_on_the_side_where_the_estimator_has_them(repeated, batch):
+    found = repeated.run(repeated.input, batch)
+    np.testing.assert_array_equal(found["label"], repeated.detector.predict(repeated.rows))
+    np.testing.assert_array_equal(found["decision"] >= 0, found["label"] == 1)
+    exact = repeated.detector.p_values(repeated.rows)
+    np.testing.assert_allclose(found["p_value"], exact, rtol=1e-6)
+
+
+def test_rescoring_notices_limits_that_are_not_raised(repeated):
+    detector = repeated.detector
+    bare = Limits(detector.calibration_energies_, -detector.offset_)
+    graph = ExportedGraph(detector, bare).eval()
+    model = _clean(_trace(graph, torch.zeros(3, 3), SCALARS), {})
+    with pytest.raises(ExportError, match="calibration rows for no less normal"):
+        rescore(model.SerializeToString(), Source.of(detector), bare, torch.float32)
+
+
+def test_rescoring_notices_other_p_values(table):
+    far = Limits.of(table.detector)
+    far = replace(far, energies=far.energies * 2)
+    with pytest.raises(ExportError, match="must give the estimator's p-values, got"):
+        rescore(table.path.read_bytes(), Source.of(table.detector), far, torch.float32)
+
+
+def test_limits_are_raised_by_little_and_keep_their_order(case):
+    limits, known = Limits.of(case.detector), case.detector.calibration_energies_
+    raised = limits.energies - known
+    assert (raised > 0).all()
+    assert (np.diff(limits.energies) >= 0).all()
+    assert (raised <= 1e-4 * known).all()
+    assert 0 < limits.threshold + case.detector.offset_ <= 1e-4 * limits.threshold
 
 
 # --- p-values in the graph --------------------------------------------------------------------
@@ -466,21 +512,21 @@ def constants(path, *, of):
 
 
 def test_rescoring_accepts_the_file_and_notices_altered_weights(table):
-    source = Source.of(table.detector)
-    rescore(table.path.read_bytes(), source, torch.float32)
+    source, limits = Source.of(table.detector), Limits.of(table.detector)
+    rescore(table.path.read_bytes(), source, limits, torch.float32)
     weights = constants(table.path, of="Gemm")
     assert len(weights) == 8
     for name in weights:
         broken = altered(table.path, name, lambda w: w * np.float32(1.01) + np.float32(1e-3))
         with pytest.raises(ExportError, match="must score as the estimator does"):
-            rescore(broken, source, torch.float32)
+            rescore(broken, source, limits, torch.float32)
 
 
 def test_rescoring_notices_another_threshold(table):
     moved = copy.deepcopy(table.detector)
     moved.offset_ *= 2
     with pytest.raises(ExportError, match="must label as the estimator does"):
-        rescore(table.path.read_bytes(), Source.of(moved), torch.float32)
+        rescore(table.path.read_bytes(), Source.of(moved), Limits.of(moved), torch.float32)
 
 
 def test_rescoring_notices_a_missing_guard(table):
@@ -490,7 +536,7 @@ def test_rescoring_notices_a_missing_guard(table):
     )
     broken = altered(table.path, name, lambda value: np.ones_like(value))
     with pytest.raises(ExportError, match="must answer nan with energy=inf and label=-1"):
-        rescore(broken, Source.of(table.detector), torch.float32)
+        rescore(broken, Source.of(table.detector), Limits.of(table.detector), torch.float32)
 
 
 def test_rescoring_notices_a_fixed_batch(table):
@@ -499,22 +545,27 @@ def test_rescoring_notices_a_fixed_batch(table):
     batch = 2 * len(table.detector.calibration_energies_) + 1
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
     with pytest.raises(ExportError, match="cannot run the ONNX file on 1 rows"):
-        rescore(model.SerializeToString(), Source.of(table.detector), torch.float32)
+        rescore(
+            model.SerializeToString(),
+            Source.of(table.detector),
+            Limits.of(table.detector),
+            torch.float32,
+        )
 
 
 def test_rescoring_needs_a_file_that_runs(table):
-    source = Source.of(table.detector)
+    source, limits = Source.of(table.detector), Limits.of(table.detector)
     with pytest.raises(ExportError, match="onnxruntime cannot load"):
-        rescore(table.path.read_bytes()[:-2000], source, torch.float32)
+        rescore(table.path.read_bytes()[:-2000], source, limits, torch.float32)
     with pytest.raises(ExportError, match="onnxruntime cannot run the ONNX file on"):
-        rescore(table.path.read_bytes(), source, torch.float64)
+        rescore(table.path.read_bytes(), source, limits, torch.float64)
 
 
 def test_rescoring_needs_rows_that_float32_holds(table):
     far = copy.deepcopy(table.detector)
     far._calibration_rows.values[:] = 1e300
     with pytest.raises(ExportError, match=r"must be finite as torch\.float32"):
-        rescore(table.path.read_bytes(), Source.of(far), torch.float32)
+        rescore(table.path.read_bytes(), Source.of(far), Limits.of(far), torch.float32)
 
 
 @pytest.mark.parametrize(("opset", "ir"), [(22, 10), (20, 11)])

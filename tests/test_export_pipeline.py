@@ -34,6 +34,7 @@ from ebgan_detect.export import export_onnx
 from ebgan_detect.export.onnx import _training_digest
 from ebgan_detect.export.pipeline import Source, transformer_graphs
 from ebgan_detect.export.rescoring import rescore
+from ebgan_detect.export.tolerance import Limits
 from ebgan_detect.thresholds import conformal_p_values
 
 pytestmark = pytest.mark.usefixtures("unchanged_global_random_state")
@@ -184,7 +185,7 @@ def test_rescoring_notices_another_transformer(exported, rows):
     other = clone(first).fit(given(pipeline, rows[:40]))
     moved = Pipeline([(name, other), *steps[1:]])
     with pytest.raises(ExportError, match="must score as the estimator does"):
-        rescore(path.read_bytes(), Source.of(moved), torch.float32)
+        rescore(path.read_bytes(), Source.of(moved), Limits.of(moved[-1]), torch.float32)
 
 
 def test_a_pipeline_that_passes_rows_through_exports_as_its_detector(rows):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ebgan_detect.base import BaseDetector
+from ebgan_detect.export.tolerance import Limits
 from ebgan_detect.interchange import OUTPUTS
 from ebgan_detect.thresholds import p_value_table
 
@@ -28,7 +29,7 @@ class PValues(nn.Module):
     Parameters
     ----------
     calibration_energies : ndarray of shape (n_calibration,)
-        Energies of held-out normal rows.
+        Energies of held-out normal rows, raised as in `Limits`.
     """
 
     rows: Tensor
@@ -69,23 +70,32 @@ class ExportedGraph(nn.Module):
     """A fitted detector's answers to raw rows, as one function without branches on data.
 
     Scaling and everything after the networks run in float64, as in the estimator, and are
-    rounded to float32 at the end.
+    rounded to float32 at the end. A row above the threshold by no more than the tolerance of
+    its energy counts as one at the threshold: decision 0, label +1.
 
     Parameters
     ----------
     detector : BaseDetector
         Fitted detector; its model is copied.
+    limits : Limits
+        Its limits, raised by the tolerance.
     reconstruction, energy_map : bool
         Whether to answer these too.
     """
 
     def __init__(
-        self, detector: BaseDetector, *, reconstruction: bool = False, energy_map: bool = False
+        self,
+        detector: BaseDetector,
+        limits: Limits,
+        *,
+        reconstruction: bool = False,
+        energy_map: bool = False,
     ) -> None:
         super().__init__()
         self.model = detector.model_.portable().eval()
-        self.p_values = PValues(detector.calibration_energies_)
+        self.p_values = PValues(limits.energies)
         self.offset = float(detector.offset_)
+        self.threshold = limits.threshold
         self.splits = hasattr(detector, "energy_map")
         self.reconstruction = reconstruction
         self.energy_map = energy_map
@@ -112,6 +122,7 @@ class ExportedGraph(nn.Module):
             energy = model.relative_energy(model.scale(x), "energy")
         energy = torch.where(energy.abs() < math.inf, energy, math.inf)  # nan is not below, either
         decision = -energy - self.offset
+        decision = torch.where(energy > self.threshold, decision, decision.clamp_min(0))
         label = torch.where(decision >= 0, 1, -1)
         p_value = self.p_values(energy)
         answers = [energy.float(), -energy.float(), decision.float(), label, p_value.float()]

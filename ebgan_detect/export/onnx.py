@@ -23,6 +23,7 @@ from ebgan_detect.errors import ExportError, InvalidParameterError, MissingDepen
 from ebgan_detect.export.graph import ExportedGraph, output_names
 from ebgan_detect.export.pipeline import Source, prepend, transformer_graphs
 from ebgan_detect.export.rescoring import rescore
+from ebgan_detect.export.tolerance import Limits
 from ebgan_detect.files import write_atomically
 from ebgan_detect.interchange import INPUT, MAPS, ModelCard
 
@@ -93,10 +94,13 @@ def export_onnx(
     Energies agree with the estimator's to a relative error of 1e-5, or to a few float32
     roundings of the scaled values where a row is reconstructed almost exactly, on rows that
     float32 holds. Energies of any sign, as a VAE's and a GAN's, agree to 1e-5 of their size
-    on typical rows. p-values come from at most 1024 calibration energies: they equal the
-    estimator's when there are no more than that; otherwise the smallest ones do, and the
-    others are up to a few per cent larger, never smaller. Transformers compute in float64,
-    as scikit-learn does on float64 rows.
+    on typical rows. Threshold and calibration energies are raised by as much, so that a row
+    that repeats in the data stays on the side where the estimator has it although the file
+    rounds its energy otherwise: within that distance above the threshold the decision is 0 and
+    the label +1. p-values come from at most 1024 calibration energies: they equal the
+    estimator's when there are no more than that and none lies so near; otherwise the smallest
+    ones do, and the others are up to a few per cent larger, never smaller. Transformers compute
+    in float64, as scikit-learn does on float64 rows.
 
     Examples
     --------
@@ -115,14 +119,15 @@ def export_onnx(
     transformers = transformer_graphs(source, OPSET)
     answers = {"reconstruction": reconstruction, "energy_map": energy_map}
     _require_answers(source.detector, answers)
-    served = ExportedGraph(source.detector, **answers)
+    limits = Limits.of(source.detector)
+    served = ExportedGraph(source.detector, limits, **answers)
     rows = torch.zeros(EXAMPLE_ROWS, *source.detector.input_shape_, dtype=dtype)
     model = _trace(served, rows.double() if transformers else rows, output_names(**answers))
     metadata = _metadata(source, [graph.SerializeToString() for graph in transformers])
     if transformers:
         model = prepend(transformers, model)
     content = _checked(_clean(model, metadata))
-    rescore(content, source, dtype)
+    rescore(content, source, limits, dtype)
     write_atomically(target, content)
     return target
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,20 +12,18 @@ from numpy.typing import NDArray
 
 from ebgan_detect.data import Rows
 from ebgan_detect.errors import ExportError
+from ebgan_detect.export.graph import TABLE_SIDE
 from ebgan_detect.export.pipeline import Source
+from ebgan_detect.export.tolerance import Limits, scored
 from ebgan_detect.interchange import INPUT
-from ebgan_detect.model import EnergyModel
-from ebgan_detect.objectives import VAEObjective
+from ebgan_detect.thresholds import conformal_p_values, p_value_table
 
 __all__ = ["rescore"]
 
 SAMPLE_ROWS, SAMPLE_VALUES = 64, 2**21
 """Most calibration rows to try, and most values in them: large images take much memory."""
-TOLERANCE = 1e-5
-"""Largest error of an energy, relative to its size; to a typical size too if it may be negative."""
-ROUNDINGS = 4
-"""Float32 roundings of a scaled value that two kernels may differ by: where rows are
-reconstructed almost exactly, these are all that is left of the energy."""
+LEAST_STEP = 1e-6
+"""Relative difference of p-values that float32 may make."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +34,14 @@ class Expected:
     ----------
     energy, tolerance : ndarray of shape (n,), float64
         Energies, and how far from them an answer may lie.
-    decision : ndarray of shape (n,), float64
-        Distances from the threshold.
+    decision, p_value : ndarray of shape (n,), float64
+        Distances from the threshold, and p-values.
     """
 
     energy: NDArray[np.float64]
     tolerance: NDArray[np.float64]
     decision: NDArray[np.float64]
+    p_value: NDArray[np.float64]
 
     @classmethod
     def of(cls, source: Source, rows: NDArray[Any]) -> Expected:
@@ -60,35 +59,33 @@ class Expected:
         Expected
             Its answers.
         """
-        model = source.detector.model_.portable()
-        cpu = torch.device("cpu")
-        inner = Rows(source.transform(rows))
-        energy = torch.cat(list(model.stream(inner, model, cpu))).numpy()
-        scaled = torch.cat(list(model.stream(inner, model.scale, cpu)))
-        mean_square = np.square(scaled.flatten(1).numpy(), dtype=np.float64).mean(axis=1)
-        if model.complexity is not None:
-            # What multiplies an energy multiplies its errors.
-            mean_square *= model.complexity(scaled).numpy()
-        magnitude = np.abs(energy)
-        if source.detector.calibration_energies_[0] < 0:
-            # What is the difference of larger numbers has no relative error near 0.
-            magnitude = magnitude + np.median(np.abs(source.detector.calibration_energies_))
-        rounding = 2 * ROUNDINGS * np.finfo(np.float32).eps * np.sqrt(magnitude * mean_square)
-        tolerance = TOLERANCE * magnitude + rounding / math.sqrt(2 * _least_variance(model))
-        return cls(energy, tolerance, -energy - source.detector.offset_)
+        detector = source.detector
+        energy, tolerance = scored(detector, Rows(source.transform(rows)))
+        p_value = conformal_p_values(detector.calibration_energies_, energy)
+        return cls(energy, tolerance, -energy - detector.offset_, p_value)
+
+    def first(self, n: int) -> Expected:
+        """The answers to the first rows.
+
+        Parameters
+        ----------
+        n : int
+            Their number.
+
+        Returns
+        -------
+        Expected
+            Their answers.
+        """
+        return Expected(*(getattr(self, entry.name)[:n] for entry in fields(self)))
 
 
-def _least_variance(model: EnergyModel) -> float:
-    """Variance that squared errors are divided by twice; 1/2 where they are the energy."""
-    games = [game for game in model.games() if isinstance(game, VAEObjective)]
-    return min((float(g.variance) for g in games if g.likelihood == "gaussian"), default=0.5)
-
-
-def rescore(content: bytes, source: Source, dtype: torch.dtype) -> None:
+def rescore(content: bytes, source: Source, limits: Limits, dtype: torch.dtype) -> None:
     """Refuse a file that does not score as its estimator does.
 
     Calibration rows and distorted ones are scored in one batch, with a row of nan among
-    them where the input allows one, and alone.
+    them where the input allows one, and alone. Energies, labels and p-values are compared:
+    no answer to a calibration row may be further from normal than the estimator's.
 
     Parameters
     ----------
@@ -96,6 +93,8 @@ def rescore(content: bytes, source: Source, dtype: torch.dtype) -> None:
         The file.
     source : Source
         What was exported.
+    limits : Limits
+        What the file compares its energies with.
     dtype : dtype
         Type of the input.
 
@@ -107,7 +106,9 @@ def rescore(content: bytes, source: Source, dtype: torch.dtype) -> None:
     limit = max(1, SAMPLE_VALUES // math.prod(source.input_shape))
     values = source.sample(min(SAMPLE_ROWS, limit)).astype(np.float64)
     rows = torch.from_numpy(np.concatenate([values, values[..., ::-1]])).to(dtype).numpy()
-    rows = rows[np.isfinite(rows).reshape(len(rows), -1).all(axis=1)]
+    finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    n_known = 0 if source.transformers else int(finite[: len(values)].sum())
+    rows = rows[finite]
     if not len(rows):
         raise ExportError(
             f"the fitted rows must be finite as {dtype} for the file to take such, got none "
@@ -122,11 +123,16 @@ def rescore(content: bytes, source: Source, dtype: torch.dtype) -> None:
                 "the ONNX file must answer nan with energy=inf and label=-1, got "
                 f"energy={answers['energy'][-1]} and label={answers['label'][-1]}"
             )
-        _compare({name: values[:-1] for name, values in answers.items()}, expected)
+        answers = {name: values[:-1] for name, values in answers.items()}
     else:
-        _compare(run(rows), expected)
-    alone = Expected(expected.energy[:1], expected.tolerance[:1], expected.decision[:1])
-    _compare(run(rows[:1]), alone)
+        answers = run(rows)
+    _compare_energies(answers["energy"], expected)
+    _compare_decisions(answers, expected, limits)
+    known = {name: values[:n_known] for name, values in answers.items()}
+    _compare_known(known, expected.first(n_known))
+    alone = run(rows[:1])
+    _compare_energies(alone["energy"], expected.first(1))
+    _compare_decisions(alone, expected.first(1), limits)
 
 
 def _runner(content: bytes) -> Any:
@@ -154,9 +160,9 @@ def _runner(content: bytes) -> Any:
     return run
 
 
-def _compare(answers: dict[str, NDArray[Any]], expected: Expected) -> None:
-    """Refuse energies and labels that differ."""
-    energy = answers["energy"].astype(np.float64)
+def _compare_energies(answer: NDArray[Any], expected: Expected) -> None:
+    """Refuse energies that differ."""
+    energy = answer.astype(np.float64)
     finite = np.isfinite(expected.energy)
     error = np.abs(energy - np.where(finite, expected.energy, 0.0))
     wrong = np.where(finite, ~(error <= expected.tolerance), energy != np.inf)
@@ -166,10 +172,39 @@ def _compare(answers: dict[str, NDArray[Any]], expected: Expected) -> None:
             f"{energy[wrong][0]:.9g} in place of {expected.energy[wrong][0]:.9g} in a batch of "
             f"{len(energy)}; a network or transformer acts differently outside Python"
         )
-    wrong = (answers["label"] == 1) != (expected.decision >= 0)
-    wrong &= np.abs(expected.decision) > expected.tolerance
+
+
+def _compare_decisions(
+    answers: dict[str, NDArray[Any]], expected: Expected, limits: Limits
+) -> None:
+    """Refuse labels and p-values that the limits do not lead to, wherever energies may lie."""
+    finite = np.isfinite(expected.energy)
+    energy, tolerance = expected.energy[finite], expected.tolerance[finite]
+    label, p_value = answers["label"][finite], answers["p_value"][finite].astype(np.float64)
+    low, high = energy - tolerance, energy + tolerance
+    wrong = np.where(label == 1, low > limits.threshold, high <= limits.threshold)
     if wrong.any():
         raise ExportError(
             "the ONNX file must label as the estimator does, got another label at energy "
-            f"{expected.energy[wrong][0]:.9g}"
+            f"{energy[wrong][0]:.9g}"
+        )
+    known, p_values = p_value_table(limits.energies, TABLE_SIDE**2)
+    largest, least = (p_values[np.searchsorted(known, ends)] for ends in (low, high))
+    wrong = (p_value > largest * (1 + LEAST_STEP)) | (p_value < least * (1 - LEAST_STEP))
+    if wrong.any():
+        raise ExportError(
+            "the ONNX file must give the estimator's p-values, got "
+            f"{p_value[wrong][0]:.9g} at energy {energy[wrong][0]:.9g}"
+        )
+
+
+def _compare_known(answers: dict[str, NDArray[Any]], expected: Expected) -> None:
+    """Refuse outliers and p-values among calibration rows that the estimator does not have."""
+    wrong = (answers["label"] != 1) & (expected.decision >= 0)
+    wrong |= answers["p_value"] < expected.p_value * (1 - LEAST_STEP)
+    if wrong.any():
+        raise ExportError(
+            "the ONNX file must take calibration rows for no less normal than the estimator "
+            f"does, got label {answers['label'][wrong][0]} and p-value "
+            f"{answers['p_value'][wrong][0]:.9g} at energy {expected.energy[wrong][0]:.9g}"
         )
