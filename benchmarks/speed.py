@@ -264,7 +264,8 @@ def report(results: dict[str, Any]) -> str:
 def main() -> None:
     """Measure the parts asked for and store them beside those measured before."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all but gpu by default")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART",
+                        help=f"of {', '.join(PARTS)}; all but gpu by default")  # fmt: skip
     parts = parser.parse_args().parts or ["training", "scoring", "memory", "import"]
     warnings.simplefilter("ignore")
     path = RESULTS / ("speed_gpu.json" if "gpu" in parts else "speed.json")

@@ -103,7 +103,10 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     batch_size : 'auto' or int, default='auto'
         Rows in an update. `'auto'`: 128 for tables, 64 for images.
     learning_rate : float, default=1e-3
-        Adam's step size for both players.
+        Adam's step size.
+    generator_rate : float, default=1.0
+        Generator's step size as a multiple of `learning_rate`, the autoencoder's. A faster
+        generator follows the autoencoder more closely.
     learning_rate_schedule : {'linear', 'constant', 'cosine'}, default='linear'
         `'linear'` is constant, then falls to 0 over the second half.
     keep_state : {'final', 'average', 'separation'}, default='final'
@@ -230,6 +233,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         ),
         "pull_away_weight": real(0),
         "hinge_weight": auto_or(real(0, closed="()")),
+        "generator_rate": real(0, closed="()"),
         "replay_size": auto_or(integer(0)),
         "noise": auto_or(real(0)),
         "complexity_exponent": auto_or(real(0)),
@@ -257,6 +261,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         max_epochs: str | int = "auto",
         batch_size: str | int = "auto",
         learning_rate: float = 1e-3,
+        generator_rate: float = 1.0,
         learning_rate_schedule: str = "linear",
         keep_state: str = "final",
         validation_fraction: float = 0.1,
@@ -289,6 +294,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.generator_rate = generator_rate
         self.learning_rate_schedule = learning_rate_schedule
         self.keep_state = keep_state
         self.validation_fraction = validation_fraction
@@ -407,6 +413,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             hinge_weight=hinge_weight,
             replay_size=settings["replay_size"],
             negatives_ratio=settings["negatives_ratio"],
+            generator_rate=self.generator_rate,
             noise=settings["noise"],
             n_snapshots=settings["n_snapshots"],
         )

@@ -285,6 +285,18 @@ def test_margin_callable_must_return_a_margin(value, table):
 # --- reproducibility ------------------------------------------------------------------------
 
 
+def test_generator_steps_by_its_own_rate(table):
+    def weights(rate, epochs, player):
+        options = SMALL | {"generator_rate": rate, "max_epochs": epochs}
+        game = EBGANDetector(random_state=0, **options).fit(table).model_.members[0]
+        return torch.nn.utils.parameters_to_vector(getattr(game, player).parameters())
+
+    first, later = (weights(1e-30, epochs, "generator") for epochs in (1, 2))
+    assert torch.equal(first, later)
+    assert not torch.equal(*(weights(1e-30, epochs, "encoder") for epochs in (1, 2)))
+    assert not torch.equal(weights(1.0, 1, "generator"), weights(2.0, 1, "generator"))
+
+
 def test_same_seed_gives_the_same_scores_also_on_refit(table, fitted):
     again = EBGANDetector(**SMALL).fit(table)
     np.testing.assert_array_equal(again.score_samples(table), fitted.score_samples(table))

@@ -44,8 +44,8 @@ class EBGANObjective(AutoEncoderObjective):
         Number of earlier generated rows to keep; 0 for none, as in the paper.
     negatives_ratio : int
         Negatives for each real row where earlier ones are kept. Up to 2, half of them are new.
-    generator_learning_rate : float
-        Generator's rate as a multiple of the discriminator's, > 0.
+    generator_rate : float
+        Generator's step size as a multiple of the discriminator's, > 0 [2]_.
     noise : float
         As in `AutoEncoderObjective`; generated rows get none.
     betas : tuple of float
@@ -56,6 +56,8 @@ class EBGANObjective(AutoEncoderObjective):
     References
     ----------
     .. [1] Zhao, Mathieu, LeCun, "Energy-based Generative Adversarial Network", ICLR 2017.
+    .. [2] Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
+       Equilibrium", NeurIPS 2017.
     """
 
     margin: Tensor
@@ -72,7 +74,7 @@ class EBGANObjective(AutoEncoderObjective):
         hinge_weight: float = 1.0,
         replay_size: int = 0,
         negatives_ratio: int = 1,
-        generator_learning_rate: float = 1.0,
+        generator_rate: float = 1.0,
         noise: float = 0.0,
         betas: tuple[float, float] = (0.5, 0.99),
         n_snapshots: int = 1,
@@ -85,7 +87,7 @@ class EBGANObjective(AutoEncoderObjective):
         self.register_buffer("margin", torch.tensor(float(start)))
         self.pull_away_weight = pull_away_weight
         self.register_buffer("hinge_weight", torch.tensor(float(hinge_weight)))
-        self.rate_factors = {"generator": generator_learning_rate}
+        self.rate_factors = {"generator": generator_rate}
         self.replay = ReplayBuffer(replay_size, input_shape) if replay_size else None
         self.negatives_ratio = negatives_ratio
 
