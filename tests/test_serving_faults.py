@@ -382,6 +382,55 @@ def test_answers_that_arrive_after_a_failure_are_kept():
     np.testing.assert_array_equal(results.values["energy"], [np.nan, np.nan, 0.5, 0.5])
 
 
+# --- connections that are closed during a call ----------------------------------------------
+
+
+def test_closed_workers_finish_what_they_have_and_take_no_more():
+    free = threading.Event()
+    links = []
+
+    def connect():
+        links.append(SimpleNamespace(open=True))
+        links[-1].close = lambda link=links[-1]: setattr(link, "open", False)
+        return links[-1]
+
+    pool = Workers(2, connect)
+    first = pool.submit(lambda _: free.wait())
+    closer = threading.Thread(target=pool.close, daemon=True)
+    closer.start()
+    wait_until(lambda: not pool._threads)
+    with pytest.raises(ServerError, match="connections were closed during the call; call again"):
+        pool.submit(lambda _: None)
+    free.set()
+    closer.join(10)
+    assert not closer.is_alive()
+    assert first.result(0)
+    assert [link.open for link in links] == [False]
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_closing_from_another_thread_ends_a_call_and_keeps_its_answers(
+    server, rows, expected, protocol
+):
+    served = TritonDetector(url(server, protocol), "table").__enter__()
+    reached = threading.Event()
+
+    def wait_for_the_other():
+        reached.set()
+        wait_until(lambda: "_open" not in vars(served))
+
+    with ThreadPoolExecutor(1) as caller:
+        feed = Feed(rows, wait_for_the_other)
+        call = caller.submit(served.outputs, feed, "energy", "label")
+        assert reached.wait(30)
+        served.close()
+        with pytest.raises(ServerError, match="connections were closed during the call") as info:
+            call.result(30)
+    check_partial(info.value, expected)
+    np.testing.assert_allclose(served.energy(rows[:20]), expected[:20], rtol=1e-5)
+
+
 # --- a server that does not answer ----------------------------------------------------------
 
 

@@ -31,7 +31,11 @@ class KeepsConnections(BaseEstimator, ABC):
         self._close(wait=kind is None or issubclass(kind, Exception))
 
     def close(self) -> None:
-        """End the connections that a ``with`` block keeps open."""
+        """End the connections that a ``with`` block keeps open.
+
+        A call under way in another thread fails with a `ServerError` that carries what was
+        answered; requests that the server has got are waited for.
+        """
         self._close(wait=True)
 
     def _close(self, *, wait: bool) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from ebgan_detect.errors import ServerError
 from ebgan_detect.serving.link import Link
 
 __all__ = ["Workers"]
@@ -35,6 +36,7 @@ class Workers:
         self._tasks: SimpleQueue[tuple[Future[Any], Callable[[Link], Any]] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._unfinished = 0
+        self._closed = False
         self._lock = threading.Lock()
 
     def submit(self, task: Callable[[Link], T]) -> Future[T]:
@@ -49,19 +51,28 @@ class Workers:
         -------
         Future
             What the task will return.
+
+        Raises
+        ------
+        ServerError
+            If the threads have been told to end.
         """
         future: Future[T] = Future()
         with self._lock:
+            if self._closed:
+                raise ServerError("the connections were closed during the call; call again")
             self._unfinished += 1
             if len(self._threads) < min(self._unfinished, self.limit):
                 thread = threading.Thread(target=self._work, name="ebgan-detect", daemon=True)
                 self._threads.append(thread)
                 thread.start()
-        self._tasks.put((future, task))
+            self._tasks.put((future, task))
         return future
 
     def close(self, *, wait: bool = True) -> None:
-        """Let the threads close their links and end.
+        """Let the threads finish the tasks that they have, close their links and end.
+
+        No further task is taken, so that a call under way fails.
 
         Parameters
         ----------
@@ -69,9 +80,10 @@ class Workers:
             Whether to wait until they have.
         """
         with self._lock:
+            self._closed = True
             threads, self._threads = self._threads, []
-        for _ in threads:
-            self._tasks.put(None)
+            for _ in threads:
+                self._tasks.put(None)
         for thread in threads if wait else ():
             thread.join()
 
