@@ -143,6 +143,16 @@ def test_missing_files_and_folders(model, tmp_path):
     assert "must be a model repository, got a folder without models; write one" in empty
 
 
+def test_model_is_not_overwritten_by_its_own_export(model, tmp_path, calls):
+    content, linked = model.read_bytes(), tmp_path / "linked"
+    linked.symlink_to(model)
+    for target in (model, linked):
+        answer = failure(run("export", model, "--onnx", target), status=2)
+        assert f"--onnx {target} is read too, and would be overwritten" in answer
+    assert model.read_bytes() == content
+    assert not calls
+
+
 def test_settings_out_of_range_are_the_users_fault(model, tmp_path):
     answer = failure(run("export", model, "--triton", tmp_path / "r", "--max-batch-size", 0))
     assert "max_batch_size must be None or an int >= 1, got 0" in answer

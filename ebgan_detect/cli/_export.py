@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ebgan_detect.cli._display import note
-from ebgan_detect.cli._options import Quiet
+from ebgan_detect.cli._options import Quiet, refuse_overwriting
 from ebgan_detect.export import export_onnx, export_triton
 from ebgan_detect.persistence import load
 
@@ -130,4 +130,5 @@ def export(
         raise typer.BadParameter("options under 'With --triton' need --triton, got --onnx")
     if not onnx.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(onnx.parent))
+    refuse_overwriting(onnx, model, option="--onnx")
     typer.echo(export_onnx(load(model, device="cpu"), onnx, **outputs))

@@ -98,8 +98,8 @@ Model = Annotated[
 ]
 
 
-def refuse_overwriting(output: Path, *inputs: Path | None) -> None:
+def refuse_overwriting(output: Path, *inputs: Path | None, option: str = "--output") -> None:
     """Refuse an output that is one of the files read, before any work."""
     for path in inputs:
         if path is not None and output.exists() and path.exists() and output.samefile(path):
-            raise typer.BadParameter(f"--output {output} is read too, and would be overwritten")
+            raise typer.BadParameter(f"{option} {output} is read too, and would be overwritten")
