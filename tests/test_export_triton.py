@@ -1,5 +1,6 @@
 import shutil
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -389,11 +390,48 @@ def test_two_exports_at_once_do_not_mix(detectors, own, monkeypatch):
         shutil.copy(own / "table/1/model.onnx", path)
         shutil.copytree(own / "table/1", own / "table/2", dirs_exist_ok=True)
         (own / "table/2/model.onnx").write_bytes(b"of the other")
+        for file in (CONFIG, PYTHON_CONFIG):
+            edit(own / "table" / file, lambda config: setattr(config, "max_batch_size", 7))
 
     monkeypatch.setattr(triton, "export_onnx", meanwhile)
     with pytest.raises(ExportError, match=r"table/2 must be new, but another export has just wri"):
-        export_triton(detectors["newer"], own, name="table")
+        export_triton(detectors["newer"], own, name="table", max_batch_size=9)
     assert (own / "table/2/model.onnx").read_bytes() == b"of the other"
+    for file in (CONFIG, PYTHON_CONFIG):
+        config = read_config(own / "table" / file)
+        assert config.max_batch_size == 7
+        assert config.parameters["ebgan_detect.model_version"].string_value == "1"
+
+
+EXPORT = """
+import sys
+from pathlib import Path
+from ebgan_detect.export import export_triton, triton
+
+file, repository, size = sys.argv[1:]
+triton.export_onnx = lambda _, path, **__: path.write_bytes(Path(file).read_bytes())
+export_triton(None, repository, name="table", version=int(size), max_batch_size=int(size))
+"""
+
+
+def test_another_process_waits_for_an_export_to_end(detectors, own, tmp_path):
+    export_triton(detectors["newer"], own, name="table")
+    command = [sys.executable, "-c", EXPORT, str(own / "table/2/model.onnx"), str(own)]
+    with triton._locked(own):
+        before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+        others = [subprocess.Popen([*command, str(size)]) for size in (3, 5)]
+        with pytest.raises(subprocess.TimeoutExpired):
+            others[0].wait(8)
+        assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == before
+    assert [other.wait(60) for other in others] == [0, 0]
+    assert {"3", "5"} <= {path.name for path in (own / "table").iterdir()}
+    sizes = {read_config(own / "table" / file).max_batch_size for file in (CONFIG, PYTHON_CONFIG)}
+    assert sizes in ({3}, {5})
+
+
+def test_a_system_without_locks_exports_too(detectors, own, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert export_triton(detectors["newer"], own, name="table").is_dir()
 
 
 def test_missing_extra_is_named(detectors, tmp_path, monkeypatch):

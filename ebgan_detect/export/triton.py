@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,12 +181,15 @@ def export_triton(
             input_dtype=input_dtype,
         )
         write_atomically(staged / "model.py", SERVED_MODEL.read_bytes())
-        _write_configs(model, staged, settings)
-        if is_new:
-            write_atomically(staging / LABELS, LABEL_TEXT.encode())
-            _take_place(staging, model)
-        else:
-            _add(staging, model, number, overwrite=overwrite)
+        with _locked(repository):
+            if not overwrite:
+                _check_absent(model if is_new else model / str(number))
+            _write_configs(model, staged, settings)
+            if is_new:
+                write_atomically(staging / LABELS, LABEL_TEXT.encode())
+                _take_place(staging, model)
+            else:
+                _add(staging, model, number, overwrite=overwrite)
     return model / str(number)
 
 
@@ -236,6 +239,28 @@ def _leads_into(folder: Path, repository: Path) -> bool:
     return True
 
 
+@contextmanager
+def _locked(repository: Path) -> Iterator[None]:
+    """Keep other exports, of any process, out of a repository, without a file in it.
+
+    Where folders cannot be locked, as on Windows, exports can still not take each other's
+    version, but two that end in the same moment may mix their configurations.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(repository, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with suppress(OSError):  # some network drives lock files alone
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)  # ends the lock
+
+
 def _write_configs(model: Path, staged: Path, settings: Mapping[str, Any]) -> None:
     """Put both configurations beside the staged version."""
     for file in (CONFIG, PYTHON_CONFIG):
@@ -260,6 +285,17 @@ def _check_accelerator(config: Any, settings: Mapping[str, Any]) -> None:
         raise InvalidParameterError("tensorrt needs device='gpu' or 'auto', got 'cpu'")
 
 
+def _check_absent(target: Path) -> None:
+    """Refuse a name that another export has taken since this one began."""
+    if target.exists() and any(target.iterdir()):
+        raise _taken(target)
+
+
+def _taken(target: Path) -> ExportError:
+    """The other export was faster."""
+    return ExportError(f"{target} must be new, but another export has just written it; call again")
+
+
 def _take_place(source: Path, target: Path) -> None:
     """Give a staged folder its final name, in one step."""
     try:
@@ -267,9 +303,7 @@ def _take_place(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        raise ExportError(
-            f"{target} must be new, but another export has just written it; call again"
-        ) from error
+        raise _taken(target) from error
 
 
 def _add(staging: Path, model: Path, number: int, *, overwrite: bool) -> None:
