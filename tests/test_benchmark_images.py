@@ -304,7 +304,7 @@ def test_a_run_scored_in_two_ways_stands_in_two_rows(tmp_path):
     folder.mkdir()
     run = {"set": "mnist", "digit": 4, "method": "EBGAN", "seed": 0, "auprc": 0.7}
     runs = {
-        "a": {**run, "plain_error": {"auprc": 0.5}},
+        "a": {**run, "false_alarm_rate": 0.04, "plain_error": {"auprc": 0.5}},
         "A-plain": {**run, "method": "EBGAN-plain", "auprc": 0.4},
         "B-plain": {**run, "method": "EBGAN-plain", "seed": 1, "auprc": 0.3},
     }
@@ -313,6 +313,8 @@ def test_a_run_scored_in_two_ways_stands_in_two_rows(tmp_path):
     records = Records.read(tmp_path, "heldout_digit")
     assert records.by_seed("EBGAN", "auprc") == {0: 0.7}
     assert records.by_seed("EBGAN-plain", "auprc") == {0: 0.5, 1: 0.3}
+    told = [records.mean(name, "false_alarm_rate", ".2f") for name in ("EBGAN", "EBGAN-plain")]
+    assert told == ["0.04", "-"]  # the threshold is one on the present energy
     assert records.missing(["EBGAN"], "digit", [4], [0, 1]) == ["EBGAN: digit 4, seed 1"]
 
 
@@ -638,7 +640,9 @@ def made_up(tmp_path):
     for seed, (ebgan, control) in enumerate([(0.6, 0.5), (0.8, 0.4)]):
         own = {"settings": {"architecture": "conv", "code_dim": 32}}
         other = {"settings": {"architecture": "conv", "code_dim": 16 + 16 * seed}}
-        write(tmp_path, "heldout_digit", **heldout, method="EBGAN", seed=seed, auprc=ebgan, **own)
+        alarms = {"false_alarm_rate": 0.05 + 0.01 * seed}
+        told = {"method": "EBGAN", "seed": seed, "auprc": ebgan, **own, **alarms}
+        write(tmp_path, "heldout_digit", **heldout, **told)
         write(
             tmp_path,
             "heldout_digit",
@@ -694,7 +698,7 @@ def test_the_table_shows_means_ranges_and_the_difference(made_up):
     assert table_row(text, section, "AUPRC")[5] == "4 (10.0%)"
     assert table_row(text, section, "AUPRC")[10] == "9 \\*"
     assert table_row(text, section, "EBGAN")[5] == "0.700 (0.600…0.800)"
-    assert table_row(text, section, "EBGAN")[-3:] == ["7", "-", "90"]
+    assert table_row(text, section, "EBGAN")[-4:] == ["0.055", "7", "-", "90"]
     assert table_row(text, section, "**EBGAN minus")[5] == "+0.250 (+0.100…+0.400)"
     assert table_row(text, section, "*VAE* (read)")[5] == "0.337"
     assert table_row(text, section, "*NAE* (memory)")[2] == "0.802"

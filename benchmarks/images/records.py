@@ -66,10 +66,10 @@ class Records:
         first, second = (self.by_seed(name, metric, **kind) for name in (one, other))
         return {seed: first[seed] - second[seed] for seed in first.keys() & second.keys()}
 
-    def mean(self, method: str, key: str) -> str:
+    def mean(self, method: str, key: str, form: str) -> str:
         """Mean of a number over a method's runs that have it."""
         values = [r[key] for r in self.done if r["method"] == method and key in r]
-        return f"{np.mean(values):.0f}" if values else "-"
+        return format(np.mean(values), form) if values else "-"
 
     def failed(self, method: str) -> bool:
         """Whether a run of the method failed."""
@@ -177,7 +177,8 @@ def _by_plain_error(record: dict[str, Any]) -> dict[str, Any]:
         plain = {}  # it has no other
     if plain is None or record["method"].endswith(PLAIN):
         return record
-    return {**record, **plain, "method": record["method"] + PLAIN}
+    told = {key: value for key, value in record.items() if key != "false_alarm_rate"}
+    return {**told, **plain, "method": record["method"] + PLAIN}
 
 
 def _case(record: Mapping[str, Any]) -> str:

@@ -23,7 +23,13 @@ from ebgan_detect.files import write_atomically
 
 TITLES = {name: method.title for name, method in (METHODS | ABLATIONS).items()}
 TITLES |= {f"{name}{PLAIN}": f"{title}; plain squared error" for name, title in TITLES.items()}
-COSTS = {"s": "fit_seconds", "CPU s": "fit_cpu_seconds", "MiB": "peak_rss_mib"}
+LAST = {
+    "false alarms": ("false_alarm_rate", ".3f"),
+    "s": ("fit_seconds", ".0f"),
+    "CPU s": ("fit_cpu_seconds", ".0f"),
+    "MiB": ("peak_rss_mib", ".0f"),
+}
+"""Columns behind all others: what they are of a run, and their form."""
 DIFFERENCE = "EBGAN minus same autoencoder, no adversary"
 PEERS = (
     f"Peers see flat pixels in [0, 1], of at most {PEER_ROWS:,} training images drawn by the "
@@ -38,12 +44,12 @@ def report(results: Path, seeds: Sequence[int]) -> str:
         "# Image benchmarks\n\nMade by `python -m benchmarks.images report`. Mean and, in "
         f"brackets, range over seeds; wanted are seeds {' '.join(map(str, seeds))}. \\* "
         "development case: settings were chosen by its labels in the training file, so its row "
-        "says nothing new. - not run. s and CPU s: seconds to train, by the clock (beside other "
-        "work, where machines were shared) and of processor time; MiB: the process's peak; means "
-        "over a row's runs. Energies of networks are the default's, of unusually plain images "
-        "relative to their complexity; rows of the plain squared error are of the same training, "
-        "or of one from before "
-        f"there was another. {PEERS}",
+        "says nothing new. - not run. False alarms: share of normal test images below a detector's "
+        "threshold, which is set for .05 of rows like the training rows. s and CPU s: seconds to "
+        "train, by the clock (beside other work, where machines were shared) and of processor "
+        "time; MiB: the process's peak; these are means over a row's runs. Energies of networks "
+        "are the default's, of unusually plain images relative to their complexity; rows of the "
+        f"plain squared error are of the same training. {PEERS}",
         heldout_digit(Records.read(results, "heldout_digit"), seeds),
         *(one_class(Records.read(results, "one_class"), name, seeds) for name in TRAINED_SETS),
         *(
@@ -67,7 +73,7 @@ def heldout_digit(records: Records, seeds: Sequence[int]) -> str:
         _matrix(records, "digit", range(10), metric, _shown(records))
         for metric in ("auprc", "auroc")
     )
-    width = len(heads) + len(COSTS)
+    width = len(heads) + len(LAST)
     auprc += [_published_row(entry, map(str, range(10)), width) for entry in HELDOUT_DIGIT]
     aims = Published("to beat", AIMS["heldout-digit"], "joint latent EBM")
     auprc.append(_published_row(aims, map(str, range(10)), width))
@@ -76,8 +82,8 @@ def heldout_digit(records: Records, seeds: Sequence[int]) -> str:
             "## MNIST, a digit held out",
             "Nine digits of the training file train, the whole test file is scored, the held-out "
             "digit is the anomaly. AUPRC depends on its share, in brackets.",
-            markdown(["AUPRC", *heads, *COSTS], auprc),
-            markdown(["AUROC", *heads, *COSTS], auroc),
+            markdown(["AUPRC", *heads, *LAST], auprc),
+            markdown(["AUROC", *heads, *LAST], auroc),
             _footnotes(records, "digit", range(10), seeds),
         ]
     )
@@ -95,13 +101,13 @@ def one_class(records: Records, name: str, seeds: Sequence[int]) -> str:
         row.insert(11, _class_mean(records, method))
     aim = Published("to beat", {"mean": AIMS["one-class"][name]}, "mean of ten")
     keys = [*map(str, range(10)), "mean"]
-    rows += [_published_row(entry, keys, 11 + len(COSTS)) for entry in (*ONE_CLASS[name], aim)]
+    rows += [_published_row(entry, keys, 11 + len(LAST)) for entry in (*ONE_CLASS[name], aim)]
     return "\n\n".join(
         [
             f"## One class, {name}",
             "One class of the training file trains; all other classes of the test file are "
             "anomalies. AUROC.",
-            markdown(["AUROC", *heads, "mean (classes run)", *COSTS], rows),
+            markdown(["AUROC", *heads, "mean (classes run)", *LAST], rows),
             _footnotes(records, "class", range(10), seeds),
         ]
     )
@@ -140,8 +146,8 @@ def out_of_manifold(records: Records, name: str, seeds: Sequence[int]) -> str:
             if kind in entry.figures
         )
         rows.append([kind, *cells, difference, aim, known])
-    for title, key in COSTS.items():
-        rows.append([title, *(records.mean(method, key) for method in methods), "", "", ""])
+    for title, entry in LAST.items():
+        rows.append([title, *(records.mean(method, *entry) for method in methods), "", "", ""])
     header = [
         "outliers",
         *(TITLES[m] for m in methods),
@@ -168,11 +174,11 @@ def folder(records: Records) -> str:
         for method in METHODS:
             figures = [cell(some.by_seed(method, m)) for m in ("auroc", "auprc", "fpr95")]
             if figures != ["-"] * 3:
-                told = [some.mean(method, key) for key in COSTS.values()]
+                told = [some.mean(method, *entry) for entry in LAST.values()]
                 rows.append([f"{name} ({content})", TITLES[method], *figures, *told])
     if not rows:
         return ""
-    header = ["folder", "method", "AUROC", "AUPRC", "FPR at 95 % TPR", *COSTS]
+    header = ["folder", "method", "AUROC", "AUPRC", "FPR at 95 % TPR", *LAST]
     return "\n\n".join(["## Folders", markdown(header, rows), *_notes(records)])
 
 
@@ -261,12 +267,12 @@ def _matrix(
         [
             TITLES[method],
             *(cell(some.by_seed(method, metric), failed=some.failed(method)) for some in by_case),
-            *(records.mean(method, key) for key in COSTS.values()),
+            *(records.mean(method, *entry) for entry in LAST.values()),
         ]
         for method in methods
     ]
     differences = [cell(some.differences(metric), signed=True) for some in by_case]
-    return [*rows, [f"**{DIFFERENCE}**", *differences, *[""] * len(COSTS)]]
+    return [*rows, [f"**{DIFFERENCE}**", *differences, *[""] * len(LAST)]]
 
 
 def _published_row(entry: Published, keys: Iterable[str], width: int) -> list[Any]:
