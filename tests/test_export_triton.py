@@ -246,6 +246,28 @@ def test_version_numbers(detectors, own):
     assert export().name == "9"
 
 
+def test_configuration_describes_the_newest_version(detectors, own):
+    def described():
+        configs = [read_config(own / "table" / file) for file in (CONFIG, PYTHON_CONFIG)]
+        told = {c.parameters["ebgan_detect.offset"].string_value for c in configs}
+        versions = {c.parameters["ebgan_detect.model_version"].string_value for c in configs}
+        return versions, told
+
+    old, new = ({repr(float(detectors[name].offset_))} for name in ("table", "newer"))
+    assert described() == ({"1"}, old)
+    export_triton(detectors["newer"], own, name="table", version=3)
+    assert described() == ({"3"}, new)
+    export_triton(detectors["table"], own, name="table", version=1, overwrite=True)
+    export_triton(detectors["table"], own, name="table", version=2, max_batch_size=9)
+    assert described() == ({"3"}, new)
+    assert read_config(own / "table" / CONFIG).max_batch_size == 9
+    export_triton(detectors["table"], own, name="table", version=3, overwrite=True)
+    assert described() == ({"3"}, old)
+    shutil.rmtree(own / "table" / "3")
+    export_triton(detectors["newer"], own, name="table", version=2, overwrite=True)
+    assert described() == ({"2"}, new)
+
+
 @pytest.mark.parametrize("may_write_beside", [True, False])
 def test_nothing_half_made_is_left_or_seen(detectors, own, tmp_path, monkeypatch, may_write_beside):
     seen = []

@@ -297,6 +297,15 @@ def test_facts_and_scores_within_a_block_follow_a_new_version(
         np.testing.assert_allclose(served.energy(rows[:600]), newer.energy(rows[:600]), rtol=1e-5)
 
 
+def test_threshold_is_the_one_of_the_version_that_answers(own_server, repository, detector, rows):
+    newer = fit(2 * rows[:200])
+    export(newer, repository, "table")
+    export(detector, repository, "table", version=1, overwrite=True)
+    served = TritonDetector(own_server().http_url, "table")
+    np.testing.assert_allclose(served.energy(rows[:9]), newer.energy(rows[:9]), rtol=1e-5)
+    assert served.offset_ == newer.offset_
+
+
 def wait_for_second_version(server):
     """Wait until it has taken over."""
     versions = f"{server.http_url}/v2/models/table/versions"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,17 @@ def card_of(config: Any) -> ModelCard:
     return ModelCard.read({key: value.string_value for key, value in config.parameters.items()})
 
 
-def updated(old: Any, new: Any, settings: Mapping[str, Any]) -> Any:
+def _described(config: Any) -> int:
+    """Number of the version that a configuration speaks of; 0 where it names none."""
+    version = card_of(config).model_version
+    return int(version) if version.isdecimal() else 0
+
+
+def updated(old: Any, new: Any, settings: Mapping[str, Any], versions: Collection[int]) -> Any:
     """The configuration with the newest version's metadata and the settings that are given.
 
-    What is not given stays as it was, tuning by hand included.
+    What is not given stays as it was, tuning by hand included. So does the metadata of a
+    version that is newer than the one that is written, and still among the versions.
     """
     if old is None:
         config, settings = new, {**DEFAULTS, **settings}
@@ -100,8 +107,10 @@ def updated(old: Any, new: Any, settings: Mapping[str, Any]) -> Any:
         _check_same_tensors(old, new)
         config = pb().ModelConfig()
         config.CopyFrom(old)
-        for key, value in new.parameters.items():
-            config.parameters[key].CopyFrom(value)
+        described, written = map(_described, (old, new))
+        if described <= written or described not in versions:
+            for key, value in new.parameters.items():
+                config.parameters[key].CopyFrom(value)
     for name, value in settings.items():
         _SETTERS[name](config, value)
     return config

@@ -141,8 +141,9 @@ def export_triton(
 
     Notes
     -----
-    The configuration's parameters hold the metadata of the version that was written last, and
-    its number as ``ebgan_detect.model_version``.
+    The configuration's parameters hold the metadata of the newest version, the one that a
+    server answers with unless it is asked for another, and its number as
+    ``ebgan_detect.model_version``. Writing an older version leaves them as they are.
 
     TensorRT and CUDA graphs change the energies' rounding; compare them with the estimator's
     on your GPU before you rely on them.
@@ -193,9 +194,14 @@ def export_triton(
     return model / str(number)
 
 
+def _versions(model: Path) -> list[int]:
+    """Numbers of the versions that there are."""
+    return [int(p.name) for p in model.glob("[1-9]*") if p.name.isdecimal() and p.is_dir()]
+
+
 def _number(model: Path, asked: int | None, *, overwrite: bool) -> int:
     """Number of the version to write."""
-    existing = [int(p.name) for p in model.glob("[1-9]*") if p.name.isdecimal() and p.is_dir()]
+    existing = _versions(model)
     if asked is None:
         return max(existing, default=0) + 1
     if asked in existing and not overwrite:
@@ -265,7 +271,7 @@ def _write_configs(model: Path, staged: Path, settings: Mapping[str, Any]) -> No
     """Put both configurations beside the staged version."""
     for file in (CONFIG, PYTHON_CONFIG):
         new = new_config(model.name, staged / "model.onnx", python=file == PYTHON_CONFIG)
-        config = updated(read_config(model / file), new, settings)
+        config = updated(read_config(model / file), new, settings, _versions(model))
         _check_accelerator(config, settings)
         target = staged.parent / file
         target.parent.mkdir(exist_ok=True)

@@ -337,7 +337,7 @@ class TritonDetector(OutlierMixin, KeepsConnections):
         Raises
         ------
         AttributeError
-            If the server does not say, as for a version that is not the latest export.
+            If the server does not say, as for a version that is not the newest.
         """
         offset = self._fact().offset
         if offset is None:

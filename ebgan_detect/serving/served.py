@@ -42,7 +42,7 @@ class ServedModel:
     feature_names : tuple of str or None
         Column names, where the detector was fitted with some.
     digest : str or None
-        Digest of weights, scaling and calibration, equal for equal models only; None likewise.
+        Digest of all that makes the answers, equal for equal models only; None likewise.
     """
 
     version: str
@@ -64,7 +64,7 @@ class ServedModel:
         model : str
             Name of the model, for messages.
         version : str
-            Version asked for, or ''. A configuration describes the one that was written last.
+            Version asked for, or ''. A configuration describes the newest one.
 
         Returns
         -------
