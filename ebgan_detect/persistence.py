@@ -52,7 +52,7 @@ def save(detector: BaseDetector, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     InvalidParameterError
-        If it is no detector of this library.
+        If it is no detector of this library, or of a class derived from one.
     sklearn.exceptions.NotFittedError
         If the detector is not fitted.
     OSError
@@ -67,6 +67,12 @@ def save(detector: BaseDetector, path: str | os.PathLike[str]) -> None:
             f"detector must be one of this library's detectors, got {type(detector).__name__}; "
             "of a pipeline, save the last step, and give it what the other steps make of new rows"
         )
+    kind = type(detector)
+    if CLASSES.get(kind.__name__) is not kind:
+        raise InvalidParameterError(
+            f"detector must be one of {', '.join(CLASSES)}, got {kind.__module__}.{kind.__name__}, "
+            "whose code a file cannot hold; write a class of your own with pickle or joblib"
+        )
     check_is_fitted(detector, "model_")
     model = detector.model_
     kept = detector._calibration_rows
@@ -78,7 +84,7 @@ def save(detector: BaseDetector, path: str | os.PathLike[str]) -> None:
         "kind": "detector",
         "format": FORMAT,
         "library": version("ebgan-detect"),
-        "class": type(detector).__name__,
+        "class": kind.__name__,
         "parameters": {
             name: _plain(value)
             for name, value in (detector.get_params(deep=False) | detector._settled).items()

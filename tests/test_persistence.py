@@ -173,6 +173,17 @@ def test_pipeline_cannot_be_saved_and_hears_what_can(table, tmp_path):
     assert not (tmp_path / "model.ebgan").exists()
 
 
+def test_derived_class_cannot_be_saved_since_it_could_not_be_loaded(table, tmp_path):
+    kinds = [type("Own", (EBGANDetector,), {}), type("EBGANDetector", (EBGANDetector,), {})]
+    for kind in kinds:
+        fitted = kind(max_epochs=1, margin=1.0).fit(table)
+        with pytest.raises(
+            InvalidParameterError, match=rf"\.{kind.__name__}, whose .* pickle or joblib"
+        ):
+            save(fitted, tmp_path / "model.ebgan")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_parameters_set_after_the_fit_make_no_other_model(table, tmp_path):
     brief = {"max_epochs": 2, "margin": 1.0, "learning_rate": np.float32(1e-3), "random_state": 0}
     detector = EBGANDetector(**brief).fit(table)
