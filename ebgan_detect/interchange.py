@@ -42,7 +42,8 @@ class ModelCard:
     input_names : tuple of str or None
         Column names, where the detector was fitted with some.
     training_digest : str
-        Digest of weights, scaling, calibration and transformers; equal for equal models only.
+        Digest of weights, scaling, calibration, threshold and transformers, equal for equal
+        models only; ``2:`` stands before it. Older files lack that, and the threshold in it.
     n_calibration : int
         Number of calibration energies.
     model_version : str

@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import logging
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -390,22 +391,24 @@ def test_file_says_what_it_is(case):
     assert float(metadata["ebgan_detect.offset"]) == detector.offset_
 
 
-def test_training_digest_follows_weights_scaling_and_calibration(table, tmp_path):
+def test_training_digest_follows_weights_scaling_calibration_and_threshold(table, tmp_path):
     digest = _training_digest(table.detector, [])
-    assert len(digest) == 64
+    assert re.fullmatch("2:[0-9a-f]{64}", digest)
     save(table.detector, tmp_path / "saved")
     assert _training_digest(load(tmp_path / "saved"), []) == digest
     found = {digest, _training_digest(table.detector, [b"transformer"])}
-    for change in ("weights", "scaling", "calibration"):
+    for change in ("weights", "scaling", "calibration", "threshold"):
         other = copy.deepcopy(table.detector)
         if change == "weights":
             next(other.model_.members[0].encoder.parameters()).data[0, 0] += 1e-6
         elif change == "scaling":
             other.model_.scaler.shift += 1e-9
-        else:
+        elif change == "calibration":
             other.calibration_energies_[0] /= 2
+        else:
+            other.offset_ -= 1e-9
         found.add(_training_digest(other, []))
-    assert len(found) == 5
+    assert len(found) == 6
 
 
 # --- what the export leaves alone -------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Whatever becomes of the server, a call ends with every row right or names the rows that are."""
 
+import copy
 import itertools
 import json
 import os
@@ -11,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +26,7 @@ from ebgan_detect.serving.call import Call
 from ebgan_detect.serving.flight import Flight
 from ebgan_detect.serving.link import Link
 from ebgan_detect.serving.results import Results
+from ebgan_detect.serving.served import ServedModel
 from ebgan_detect.serving.transport import Answer
 from ebgan_detect.serving.workers import Workers
 
@@ -295,6 +298,37 @@ def test_facts_and_scores_within_a_block_follow_a_new_version(
         )
         # Several requests are answered only if the new version is the one that is expected.
         np.testing.assert_allclose(served.energy(rows[:600]), newer.energy(rows[:600]), rtol=1e-5)
+
+
+def test_call_fails_when_its_version_gets_another_threshold(own_server, repository, detector, rows):
+    server = own_server(mode="poll")
+    stricter = copy.deepcopy(detector)
+    stricter.offset_ /= 2
+
+    def replace_version():
+        export(stricter, repository, "table", version=1, overwrite=True, max_batch_size=None)
+        wait_until(lambda: told_offset(server) == stricter.offset_)
+
+    with pytest.raises(ServerError, match="another model is served") as info:
+        TritonDetector(server.grpc_url, "table").predict(Feed(rows, replace_version))
+    assert not info.value.rows_done.any()
+    assert TritonDetector(server.grpc_url, "table").offset_ == stricter.offset_
+
+
+def told_offset(server):
+    """Threshold in the configuration that the server has loaded."""
+    with urllib.request.urlopen(f"{server.http_url}/v2/models/table/config") as answer:
+        return float(json.load(answer)["parameters"]["ebgan_detect.offset"]["string_value"])
+
+
+@pytest.mark.parametrize("changed", [{"digest": "2:b"}, {"offset": -2.0}, {"input_shape": (5,)}])
+def test_another_digest_threshold_or_shape_is_another_model(changed):
+    model = ServedModel("1", 64, (4,), np.dtype(np.float32), -1.0, None, "2:a")
+    assert model.may_be(replace(model, version="2"))
+    assert not model.may_be(replace(model, **changed))
+    unknown = replace(model, digest=None, offset=None)
+    assert unknown.may_be(model)
+    assert model.may_be(unknown)
 
 
 def test_threshold_is_the_one_of_the_version_that_answers(own_server, repository, detector, rows):

@@ -35,6 +35,8 @@ __all__ = ["export_onnx"]
 OPSET = 20
 NEWEST_OPSET, NEWEST_IR = 21, 10
 """What Triton 24.10 and the ONNX Runtime in it can load."""
+DIGEST = 2
+"""Number of what the digest is taken over: the first, without a number, left out the threshold."""
 EXAMPLE_ROWS = 3
 """Rows to trace with: 0 and 1 would be taken for constants."""
 
@@ -231,15 +233,15 @@ def _metadata(source: Source, transformers: Sequence[bytes]) -> dict[str, str]:
 
 
 def _training_digest(detector: BaseDetector, transformers: Sequence[bytes]) -> str:
-    """SHA-256 over weights, scaling, calibration and transformers."""
-    digest = hashlib.sha256()
+    """SHA-256 over weights, scaling, calibration, threshold and transformers."""
+    digest = hashlib.sha256(np.float64(detector.offset_).tobytes())
     for name, value in sorted(detector.model_.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
     digest.update(detector.calibration_energies_.tobytes())
     for graph in transformers:
         digest.update(graph)
-    return digest.hexdigest()
+    return f"{DIGEST}:{digest.hexdigest()}"
 
 
 def _clean(model: ModelProto, metadata: Mapping[str, str]) -> ModelProto:
