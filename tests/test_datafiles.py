@@ -87,6 +87,35 @@ def test_csv_dialects_give_the_same_rows(tmp_path, text):
     assert all(lines[n - 1] for n in rows.names)
 
 
+@pytest.mark.parametrize("gap", ["", "\n"])
+@pytest.mark.parametrize(("first", "column"), [("n/a,2,3", 0), ("1,2,1e5x", 2), (",x,3", 1)])
+def test_csv_with_a_mistake_in_its_first_line_loses_no_row(tmp_path, gap, first, column):
+    path = written(tmp_path / "x.csv", f"\n{first}\n{gap}4,5,6\n7,8,9\n")
+    got = first.split(",")[column]
+    with pytest.raises(
+        InvalidInputError,
+        match=rf"line 2, column '{column}' must be a number .*, got '{got}'; .*header=True",
+    ):
+        read_rows(path)
+
+
+@pytest.mark.parametrize("options", [{"header": True}, {"drop": ["a"]}, {"columns": ["2020", "a"]}])
+def test_csv_header_of_names_and_numbers_is_taken_as_told(tmp_path, options):
+    path = written(tmp_path / "x.csv", "a,2020,2021\n4,5,6\n7,8,9\n")
+    with pytest.raises(InvalidInputError, match="say so with header=True"):
+        read_rows(path)
+    rows = read_rows(path, ReadOptions(**options))
+    assert rows.names.tolist() == [2, 3]
+    assert rows.values["2020"].tolist() == [5, 8]
+
+
+def test_csv_header_of_names_and_numbers_above_text_is_one(tmp_path):
+    path = written(tmp_path / "x.csv", "id,a,2020\nu,5,6\nv,8,9\n")
+    with pytest.raises(InvalidInputError, match="line 2, column 'id' must be a finite number"):
+        read_rows(path)
+    assert read_rows(path, ReadOptions(columns=["a", "2020"])).names.tolist() == [2, 3]
+
+
 def test_tsv_is_split_at_tabs(tmp_path):
     rows = read_rows(written(tmp_path / "x.tsv", "a\tb\n1\t2\n"))
     assert rows.values.to_numpy().tolist() == [[1, 2]]

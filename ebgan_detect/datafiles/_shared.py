@@ -34,7 +34,7 @@ class ReadOptions:
         Columns of a table to leave out, such as a label.
     header : bool or None
         Whether a CSV file starts with column names; None looks whether its first line holds
-        text.
+        text. Text beside numbers is refused where the next line has numbers in its place.
     key : str or None
         Which array of an NPZ file; may be None if there is only one.
     size : tuple of int or None

@@ -39,13 +39,17 @@ class _CSVLayout:
     positions: list[int]
 
     @classmethod
-    def of(cls, path: Path, first_line: str, options: ReadOptions) -> _CSVLayout:
-        """Layout from the first line that is not blank."""
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first_line.count)
-        fields = [field.strip() for field in next(csv.reader([first_line], delimiter=delimiter))]
+    def of(
+        cls, path: Path, first: tuple[int, str], following: str, options: ReadOptions
+    ) -> _CSVLayout:
+        """Layout from the first line that is not blank, and the next such one."""
+        number, line = first
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=line.count)
+        fields = _fields(line, delimiter)
         has_header = options.header
         if has_header is None:
-            has_header = any(field and _number(field) is None for field in fields)
+            below = _fields(following, delimiter)
+            has_header = _has_header(fields, below, options, f"{path}, line {number}")
         if not has_header:
             names = [str(i) for i in range(len(fields))]
             return cls(path, delimiter, names, False, select_columns(path, names, options))
@@ -69,9 +73,14 @@ def csv_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator[D
             first = next(((i, line) for i, line in lines if line.strip()), None)
             if first is None:
                 return
-            layout = _CSVLayout.of(path, first[1], options)
+            ahead = []
+            for line in lines:
+                ahead.append(line)
+                if line[1].strip():
+                    break
+            layout = _CSVLayout.of(path, first, ahead[-1][1] if ahead else "", options)
             chosen = [layout.names[i] for i in layout.positions]
-            rest = lines if layout.has_header else chain([first], lines)
+            rest = chain([] if layout.has_header else [first], ahead, lines)
             size = min(rows_in(chunk_bytes, len(layout.names)), ROWS_AT_ONCE)
             while block := list(islice(rest, size)):
                 numbers, values = _parse(block, layout, pandas)
@@ -80,6 +89,26 @@ def csv_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator[D
                     yield DataRows(table if layout.has_header else values, numbers, "line")
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{path} must be UTF-8 text, got {error}; convert it") from error
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    """Fields of one line."""
+    return [field.strip() for field in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def _has_header(fields: list[str], below: list[str], options: ReadOptions, place: str) -> bool:
+    """Whether a first line holds names, given the next; refused where it may be a mistake."""
+    text = [i for i, field in enumerate(fields) if field and _number(field) is None]
+    is_mixed = text and any(_number(field) is not None for field in fields)
+    is_known = any(fields[i] in (*options.columns, *options.drop) for i in text)
+    numeric_below = all(i < len(below) and _number(below[i]) is not None for i in text)
+    if is_mixed and numeric_below and not is_known:
+        raise InvalidInputError(
+            f"{place}, column '{text[0]}' must be a number as in the next line, got "
+            f"{fields[text[0]]!r}; correct the line, or if it holds names, say so with "
+            "header=True (--header)"
+        )
+    return bool(text)
 
 
 def _parse(
