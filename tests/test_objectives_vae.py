@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import onnxruntime
 import oracles
 import pytest
 import torch
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
 
+from ebgan_detect.baselines import VAEDetector
 from ebgan_detect.errors import InvalidInputError
+from ebgan_detect.export import export_onnx
 from ebgan_detect.losses import (
     bernoulli_map,
     gaussian_divergence,
@@ -302,6 +305,16 @@ def test_energy_map_averages_to_the_energy_and_each_row_stands_alone(likelihood,
         torch.testing.assert_close(split.mean(dim=1), energy, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(game.energy(x.flip(0)).flip(0), energy, rtol=1e-6, atol=1e-6)
         assert torch.equal(game.energy(x), energy)
+
+
+def test_importance_weighted_energy_of_a_bernoulli_likelihood_can_be_exported(tmp_path):
+    x = np.random.default_rng(0).uniform(size=(60, 4)).astype(np.float32)
+    options = {"likelihood": "bernoulli", "scaling": "minmax", "n_draws": 2}
+    detector = VAEDetector(max_epochs=1, random_state=0, device="cpu", **options).fit(x)
+    file = str(export_onnx(detector, tmp_path / "vae.onnx"))
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (energy,) = session.run(["energy"], {"input": x})
+    np.testing.assert_allclose(energy, detector.energy(x), rtol=1e-5)
 
 
 def test_draws_belong_to_the_state():

@@ -231,15 +231,14 @@ class VAEObjective(Objective):
 
     def _weigh(self, x: Tensor, mean: Tensor, log_variance: Tensor) -> tuple[Tensor, Tensor]:
         """Negative log-likelihoods (K, n, ...) and log importance weights (K, n) of the draws."""
-        maps, log_weights = [], []
-        for noise in self.draws:
-            code = mean + (log_variance / 2).exp() * noise
-            split = self._likelihood_map(x, self.decode(code)).double()
-            # log p(z) - log q(z|x); the normalising constants cancel.
-            prior_ratio = (noise.square() + log_variance - code.square()).double().sum(dim=1) / 2
-            maps.append(split)
-            log_weights.append(self.kl_weight * prior_ratio - split.flatten(1).sum(dim=1))
-        return torch.stack(maps), torch.stack(log_weights)
+        noises = self.draws.unsqueeze(1)
+        codes = mean + (log_variance / 2).exp() * noises
+        decoded = torch.stack([self.decode(code) for code in codes])
+        # All draws at once: a clamp for each is more than ONNX export can put in order.
+        maps = self._likelihood_map(x.expand_as(decoded), decoded).double()
+        # log p(z) - log q(z|x); the normalising constants cancel.
+        prior_ratio = (noises.square() + log_variance - codes.square()).double().sum(dim=2) / 2
+        return maps, self.kl_weight * prior_ratio - maps.flatten(2).sum(dim=2)
 
     @override
     def energy(self, x: Tensor) -> Tensor:
