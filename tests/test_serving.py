@@ -1,5 +1,6 @@
 """A served detector answers like the local one, says what is wrong, and leaves nothing behind."""
 
+import contextlib
 import copy
 import csv
 import gc
@@ -321,6 +322,27 @@ def test_calls_within_a_block_ask_once_what_is_served(server, monkeypatch):
         for _ in range(3):
             served.energy(table(2))
     assert len(asked) == 1
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_blocks_within_a_block_share_its_connections(server, protocol):
+    served = TritonDetector(url(server, protocol), "table", shared_memory=True)
+    with served:
+        served.energy(table(200))
+        threads = workers()
+        with contextlib.suppress(ServerError), served:
+            served.energy(table(200))
+            raise ServerError("that ends the inner block")
+        assert workers()[: len(threads)] == threads  # the inner block has closed nothing
+        assert len(workers()) <= served.concurrency
+        with served:
+            served.close()
+            assert not workers()
+        served.energy(table(2))
+    assert not workers()
+    with served:
+        assert served.energy(table(2)).shape == (2,)
 
 
 @pytest.mark.triton

@@ -43,7 +43,7 @@ class TritonDetector(OutlierMixin, KeepsConnections):
     There is nothing to fit: `export_triton` has written the fitted detector, and the server
     answers. Every call opens its own connections and closes them again. In a ``with`` block
     they stay open from call to call, which makes small calls several times faster; the object
-    may then be used by several threads.
+    may then be used by several threads. Blocks within a block share its connections.
 
     Input is checked here before any row is sent. It travels in the type that the model takes:
     float32, so that a row counts as its nearest float32 numbers, or uint8.

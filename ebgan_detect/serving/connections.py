@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,10 @@ from ebgan_detect.serving.settings import Settings
 __all__ = ["KeepsConnections"]
 
 
+_ENTRANCE = threading.Lock()
+"""Blocks begin and end one after the other: several threads may enter the same object's."""
+
+
 class KeepsConnections(BaseEstimator, ABC):
     """An estimator that opens connections for every call, or once for a ``with`` block."""
 
@@ -23,11 +28,22 @@ class KeepsConnections(BaseEstimator, ABC):
         """What the connections are made from."""
 
     def __enter__(self) -> Self:
-        """Keep connections open until the end of the block."""
-        self._open = Session(self._settings())
+        """Keep connections open until the end of the block, or of the outermost of several."""
+        settings = self._settings()
+        with _ENTRANCE:
+            session: Session | None = self.__dict__.get("_open")
+            if session is None or not session.serves(session.settings):
+                self._open = session = Session(settings)
+            session.blocks += 1
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with _ENTRANCE:
+            session: Session | None = self.__dict__.get("_open")
+            if session is not None:
+                session.blocks -= 1
+                if session.blocks:
+                    return
         self._close(wait=kind is None or issubclass(kind, Exception))
 
     def close(self) -> None:

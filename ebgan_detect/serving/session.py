@@ -28,10 +28,16 @@ class Session:
     ----------
     settings : Settings
         Where the model is, and how to ask it.
+
+    Attributes
+    ----------
+    blocks : int
+        How many ``with`` blocks keep them open.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.blocks = 0
         link = partial(Link, settings, MemoryUse.of(settings))
         self._workers = Workers(settings.concurrency, link)
         self._process = os.getpid()
