@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, KernelPCA
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -195,6 +195,16 @@ def test_a_pipeline_that_passes_rows_through_exports_as_its_detector(rows):
         assert source == Source.of(alone)
         assert transformer_graphs(source, 20) == []
         assert source.input_shape == (4,)
+
+
+def test_a_transformer_without_its_inverse_is_exported(rows, tmp_path):
+    # It has `inverse_transform`, which raises unless the fit was asked for it.
+    few = rows[:60].astype(float) - 1e6
+    pipeline = make_pipeline(StandardScaler(), KernelPCA(2, kernel="rbf"), detector()).fit(few)
+    given_rows = few.astype(np.float32)
+    found = ask(export_onnx(pipeline, tmp_path / "model.onnx"), given_rows)
+    expected = pipeline.score_samples(given_rows.astype(float))
+    np.testing.assert_allclose(found["score"], expected, rtol=1e-5)
 
 
 # --- what cannot be exported ------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -131,12 +132,13 @@ class Source:
         -------
         ndarray of shape (<= n, *input_shape)
             Calibration rows, where transformers can undo what they did; else noise of many
-            magnitudes.
+            magnitudes, as behind a KernelPCA that was fitted without its inverse.
         """
         rows = np.asarray(self.detector._calibration_rows.values[:n])
         backwards = [t for _, t in reversed(self.transformers)]
         if all(hasattr(t, "inverse_transform") for t in backwards):
-            return _through([t.inverse_transform for t in backwards], rows)
+            with suppress(ValueError):  # such as NotFittedError: some have the method in vain
+                return _through([t.inverse_transform for t in backwards], rows)
         rng, shape = np.random.default_rng(0), (len(rows), *self.input_shape)
         return rng.normal(size=shape) * 10 ** rng.uniform(-2, 8, (len(rows), 1))
 
