@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.decomposition import PCA, KernelPCA
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
@@ -205,6 +205,38 @@ def test_a_transformer_without_its_inverse_is_exported(rows, tmp_path):
     found = ask(export_onnx(pipeline, tmp_path / "model.onnx"), given_rows)
     expected = pipeline.score_samples(given_rows.astype(float))
     np.testing.assert_allclose(found["score"], expected, rtol=1e-5)
+
+
+def inner():
+    return ColumnTransformer([("last", MinMaxScaler(), ["d"])], remainder=StandardScaler())
+
+
+CHOICES = {
+    "names": lambda: [("some", StandardScaler(), ["c", "a"]), ("one", MinMaxScaler(), ["b"])],
+    "range": lambda: [("some", StandardScaler(), slice("b", "c"))],
+    "open range": lambda: [("some", StandardScaler(), slice("c", None))],
+    "index": lambda: [("some", StandardScaler(), pd.Index(["d", "b"]))],
+    "function": lambda: [("some", StandardScaler(), make_column_selector("[bd]"))],
+    "positions": lambda: [
+        ("some", StandardScaler(), [3, 0]),
+        ("rest", MinMaxScaler(), slice(1, 3)),
+    ],
+    "inner": lambda: [("some", make_pipeline(inner(), StandardScaler()), ["a", "d", "c"])],
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_columns_chosen_by_name_are_found_by_position(rows, tmp_path, choice):
+    frame = pd.DataFrame(rows.astype(float), columns=COLUMNS)
+    chosen = ColumnTransformer(CHOICES[choice](), remainder="passthrough")
+    pipeline = make_pipeline(chosen, StandardScaler(), detector()).fit(frame)
+    before = [columns for *_, columns in chosen.transformers_]
+    path = export_onnx(pipeline, tmp_path / "model.onnx")
+    found = ask(path, rows)
+    np.testing.assert_allclose(found["score"], pipeline.score_samples(frame), rtol=1e-5)
+    metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert json.loads(metadata["ebgan_detect.input_names"]) == COLUMNS
+    assert all(a is b for a, b in zip(before, [c for *_, c in chosen.transformers_], strict=True))
 
 
 # --- what cannot be exported ------------------------------------------------------------------

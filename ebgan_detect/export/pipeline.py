@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -32,7 +34,7 @@ class Source:
     ----------
     transformers : tuple of (str, transformer)
         Steps of a Pipeline in order, without those that pass rows through; empty for a
-        detector alone.
+        detector alone. They find columns by position, not by name.
     detector : BaseDetector
         The detector.
     """
@@ -69,7 +71,8 @@ class Source:
                 f"got {type(detector).__name__}"
             )
         check_is_fitted(detector, "model_")
-        return cls(tuple(step for step in before if step[1] not in (None, "passthrough")), detector)
+        steps = [step for step in before if step[1] not in (None, "passthrough")]
+        return cls(tuple((name, _by_position(step)) for name, step in steps), detector)
 
     @property
     def first(self) -> Any:
@@ -141,6 +144,37 @@ class Source:
                 return _through([t.inverse_transform for t in backwards], rows)
         rng, shape = np.random.default_rng(0), (len(rows), *self.input_shape)
         return rng.normal(size=shape) * 10 ** rng.uniform(-2, 8, (len(rows), 1))
+
+
+def _by_position(transformer: Any) -> Any:
+    """The same transformer, its columns numbered where names chose them: a graph has no names."""
+    if isinstance(transformer, Pipeline):
+        changed = copy.copy(transformer)
+        changed.steps = [(name, _by_position(step)) for name, step in transformer.steps]
+        return changed
+    if not (isinstance(transformer, ColumnTransformer) and hasattr(transformer, "transformers_")):
+        return transformer
+    names = list(getattr(transformer, "feature_names_in_", ()))
+    changed = copy.copy(transformer)
+    changed.transformers_ = [
+        (name, _by_position(part), _positions(columns, names))
+        for name, part, columns in transformer.transformers_
+    ]
+    return changed
+
+
+def _positions(columns: Any, names: list[Any]) -> Any:
+    """Columns as a ColumnTransformer takes them, names among them replaced by numbers."""
+    if isinstance(columns, str):
+        return names.index(columns)
+    if isinstance(columns, slice):
+        if not isinstance(columns.stop, str) and not isinstance(columns.start, str):
+            return columns
+        first = 0 if columns.start is None else names.index(columns.start)
+        last = len(names) - 1 if columns.stop is None else names.index(columns.stop)
+        return slice(first, last + 1, columns.step)  # a slice of names holds its end
+    listed = list(columns)
+    return [names.index(c) for c in listed] if all(isinstance(c, str) for c in listed) else columns
 
 
 def _through(functions: Sequence[Any], rows: NDArray[Any]) -> NDArray[Any]:
