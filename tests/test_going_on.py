@@ -4,6 +4,7 @@ import copy
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
@@ -324,6 +325,49 @@ def test_continuation_that_fails_leaves_the_detector_as_it_was(method, changed, 
     assert detector.n_iter_ == 5
     detector.set_params(callbacks=None, learning_rate=1e-3).partial_fit(table)
     assert np.isfinite(detector.energy(table)).all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"callbacks": [InterruptFirstStep()]}, KeyboardInterrupt),
+        ({"learning_rate": 1e30}, TrainingDivergedError),
+        ({"architecture": "conv"}, InvalidParameterError),
+        ({"random_state": None, "checkpoint": "junk"}, ModelFileError),
+    ],
+    ids=["interrupted", "diverged", "architecture", "checkpoint"],
+)
+def test_refit_that_fails_leaves_the_detector_as_it_was(changed, error, table, tmp_path):
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "member-0.checkpoint").write_bytes(b"junk")
+    if "checkpoint" in changed:
+        changed = changed | {"checkpoint": tmp_path / "junk"}
+    frame = pd.DataFrame(table, columns=["a", "b"])
+    detector = EBGANDetector(**SMALL).fit(frame)
+    before, params = vars(detector).copy(), detector.get_params()
+    energies = detector.energy(frame)
+    detector.set_params(**changed)
+    with pytest.raises(error):
+        detector.fit(np.c_[ring(300, 1), ring(300, 2)])
+    detector.set_params(**params)
+    assert vars(detector).keys() == before.keys()
+    for name in ("offset_", "history_", "health_", "n_iter_", "settings_", "input_shape_"):
+        assert getattr(detector, name) == before[name], name
+    assert detector.feature_names_in_.tolist() == ["a", "b"]
+    np.testing.assert_array_equal(detector.energy(frame), energies)
+    assert detector.partial_fit(frame).n_iter_ == 4
+
+
+def test_refused_rows_leave_the_optimisers_alone(table):
+    """A bad batch in a stream of them costs nothing that was learnt."""
+    detector = EBGANDetector(**SMALL).partial_fit(table)
+    (game,) = detector.model_.games()
+    for method in (detector.fit, detector.partial_fit):
+        with pytest.raises(InvalidInputError):
+            method(table * np.nan)
+        assert detector.model_.games() == [game]
+        assert game.optimizers
+        assert int(game.replay.n_stored) > 0
 
 
 def strictly(function, *arguments):

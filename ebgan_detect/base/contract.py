@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
+from typing_extensions import override
 
 from ebgan_detect.base.fitting import CalibrationRows, MemberPlan, separation, train_members
 from ebgan_detect.base.resuming import ResumableDetector
@@ -126,10 +127,10 @@ class BaseDetector(ResumableDetector):
         InvalidParameterError
             If parameters are outside their ranges; all are named at once.
         TrainingDivergedError
-            If a loss became nan or infinite.
+            If a loss became nan or infinite. An earlier fit is kept then, as after any failure.
         """
-        rows, positions = self._begin(X, continued=self.warm_start and hasattr(self, "model_"))
-        with self._unchanged_by_failure():
+        continued = self.warm_start and hasattr(self, "model_")
+        with self._begun(X, continued=continued) as (rows, positions):
             if not hasattr(self, "_partition"):
                 self._partition = self._new_partition(positions)
             parts = self._divide(positions)
@@ -177,8 +178,7 @@ class BaseDetector(ResumableDetector):
         TrainingDivergedError
             If a loss became nan or infinite.
         """
-        rows, positions = self._begin(X, continued=hasattr(self, "model_"))
-        with self._unchanged_by_failure():
+        with self._begun(X, continued=hasattr(self, "model_")) as (rows, positions):
             if not hasattr(self, "_partition"):
                 self._partition = self._partition_by_shares()
             parts = self._divide(positions)
@@ -193,8 +193,8 @@ class BaseDetector(ResumableDetector):
                 self.offset_ = contamination_offset(-energies, self.contamination)
         return self
 
+    @override
     def _begin(self, X: Any, *, continued: bool) -> tuple[Rows, NDArray[np.float64]]:
-        """Check everything before any work, and place the rows."""
         check_parameters(self.get_params(deep=False), self._rules)
         resolve_device(self.device)
         if continued:

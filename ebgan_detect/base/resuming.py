@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ebgan_detect.base.scoring import ScoringDetector
+from ebgan_detect.data import Rows
 from ebgan_detect.errors import InvalidParameterError
 from ebgan_detect.parameters import described
 from ebgan_detect.training import Checkpoint
@@ -76,15 +81,23 @@ class ResumableDetector(ScoringDetector):
             remedy = "fit a clone of the detector, or with warm_start=False"
             raise InvalidParameterError("\n".join(problems) + f"; {remedy}")
 
+    @abstractmethod
+    def _begin(self, X: Any, *, continued: bool) -> tuple[Rows, NDArray[np.float64]]:
+        """Check everything before any work, and place the rows."""
+
     @contextmanager
-    def _unchanged_by_failure(self) -> Iterator[None]:
-        """Put everything back if what follows fails; optimisers and replay then start anew."""
+    def _begun(self, X: Any, *, continued: bool) -> Iterator[tuple[Rows, NDArray[np.float64]]]:
+        """Checked rows and their positions; everything is put back if a check or the fit fails.
+
+        Optimisers and replay then start anew, unless it was a check.
+        """
         before = dict(vars(self))
-        if hasattr(self, "model_"):
-            before["model_"] = self.model_.portable()
-            before["history_"] = {name: list(values) for name, values in self.history_.items()}
         try:
-            yield
+            begun = self._begin(X, continued=continued)
+            if "model_" in before:
+                before["model_"] = before["model_"].portable()
+                before["history_"] = {k: list(v) for k, v in before["history_"].items()}
+            yield begun
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
