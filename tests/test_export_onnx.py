@@ -7,6 +7,7 @@ import logging
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -430,6 +431,15 @@ def test_export_leaves_the_detector_the_loggers_and_an_open_file_as_they_were(tm
     # Bytes go in as float32 when that was asked for.
     found = session_of(target).run(["energy"], {"input": rows.astype(np.float32)})[0]
     np.testing.assert_allclose(found, energy, rtol=1e-5)
+
+
+def test_several_threads_may_export_at_once(table, tmp_path):
+    with ThreadPoolExecutor(3) as pool:
+        paths = [tmp_path / f"{k}.onnx" for k in range(3)]
+        assert list(pool.map(functools.partial(export_onnx, table.detector), paths)) == paths
+    for path in paths:
+        found = session_of(path).run(["energy"], {"input": table.input})[0]
+        np.testing.assert_allclose(found, table.energy, rtol=1e-5)
 
 
 def test_a_fresh_process_imports_extras_late_and_exports_in_silence(tmp_path):

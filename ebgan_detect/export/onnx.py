@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ DIGEST = 2
 """Number of what the digest is taken over: the first, without a number, left out the threshold."""
 EXAMPLE_ROWS = 3
 """Rows to trace with: 0 and 1 would be taken for constants."""
+_ONE_AT_A_TIME = threading.Lock()
+"""While torch traces a network, it changes how all threads call theirs."""
 
 
 def export_onnx(
@@ -104,6 +107,8 @@ def export_onnx(
     ones do, and the others are up to a few per cent larger, never smaller. Transformers compute
     in float64, as scikit-learn does on float64 rows.
 
+    Exports of several threads wait for each other: torch can trace one network at a time.
+
     Examples
     --------
     >>> X = np.random.default_rng(0).normal(size=(100, 3))
@@ -118,18 +123,19 @@ def export_onnx(
     dtype = _input_dtype(source, input_dtype)
     if source.transformers:
         _require("skl2onnx")
-    transformers = transformer_graphs(source, OPSET)
     answers = {"reconstruction": reconstruction, "energy_map": energy_map}
     _require_answers(source.detector, answers)
-    limits = Limits.of(source.detector)
-    served = ExportedGraph(source.detector, limits, **answers)
-    rows = torch.zeros(EXAMPLE_ROWS, *source.detector.input_shape_, dtype=dtype)
-    model = _trace(served, rows.double() if transformers else rows, output_names(**answers))
-    metadata = _metadata(source, [graph.SerializeToString() for graph in transformers])
-    if transformers:
-        model = prepend(transformers, model)
-    content = _checked(_clean(model, metadata))
-    rescore(content, source, limits, dtype)
+    with _ONE_AT_A_TIME:
+        transformers = transformer_graphs(source, OPSET)
+        limits = Limits.of(source.detector)
+        served = ExportedGraph(source.detector, limits, **answers)
+        rows = torch.zeros(EXAMPLE_ROWS, *source.detector.input_shape_, dtype=dtype)
+        model = _trace(served, rows.double() if transformers else rows, output_names(**answers))
+        metadata = _metadata(source, [graph.SerializeToString() for graph in transformers])
+        if transformers:
+            model = prepend(transformers, model)
+        content = _checked(_clean(model, metadata))
+        rescore(content, source, limits, dtype)
     write_atomically(target, content)
     return target
 
