@@ -16,6 +16,7 @@ from torch import Tensor
 from ebgan_detect.base import BaseDetector, CalibrationRows, MemberPlan
 from ebgan_detect.baselines import AutoEncoderDetector, GANDetector, VAEDetector
 from ebgan_detect.complexity import Complexity
+from ebgan_detect.defaults import usual_defaults
 from ebgan_detect.detector import EBGANDetector
 from ebgan_detect.errors import InvalidParameterError, ModelFileError
 from ebgan_detect.files import read_sealed, write_sealed
@@ -110,6 +111,7 @@ def save(detector: BaseDetector, path: str | os.PathLike[str]) -> None:
     write_sealed(path, tensors, header)
 
 
+@usual_defaults()
 def load(
     path: str | os.PathLike[str],
     *,

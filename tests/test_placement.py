@@ -1,17 +1,25 @@
-"""Where training runs: device, precision, layout, threads."""
+"""Where training runs: device, precision, layout, threads; and torch's defaults there."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import astuple
 from threading import Barrier, Event
 
 import numpy as np
 import pytest
 import torch
 from games import CPU, make_game, random_rows, state, trainer
+from tables import SMALL
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ebgan_detect import EBGANDetector, load, save
+from ebgan_detect.baselines import AutoEncoderDetector, GANDetector, VAEDetector
+from ebgan_detect.defaults import usual_defaults
+from ebgan_detect.diagnostics import equilibrium
 from ebgan_detect.errors import (
     InvalidParameterError,
+    TrainingDivergedError,
 )
 from ebgan_detect.networks import build_networks, mlp_networks
 from ebgan_detect.objectives import AutoEncoderObjective
@@ -236,3 +244,73 @@ def test_threads_are_given_back_after_a_failed_training(two_threads):
         trainer.fit(game, random_rows(20, 3))
     assert seen == [1]
     assert torch.get_num_threads() == 2
+
+
+# --- what the caller has set ---------------------------------------------------------------------
+
+
+@contextmanager
+def default_dtype(dtype):
+    """Another type for new tensors."""
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SETTINGS = {
+    "float64": lambda: default_dtype(torch.float64),
+    "float16": lambda: default_dtype(torch.float16),
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "device": lambda: torch.device("meta"),
+}
+
+
+def everything(kind, table, path):
+    """Fit, go on, fail, save, load and draw."""
+    options = {name: value for name, value in SMALL.items() if name != "code_dim"}
+    detector = kind(**options, keep_state="separation").fit(table)
+    save(detector, path)
+    answers = [detector.energy(table), load(path).energy(table)]
+    answers += [load(path).partial_fit(table).energy(table)]
+    with pytest.raises(TrainingDivergedError):
+        detector.set_params(learning_rate=1e30).partial_fit(table)
+    answers += [detector.set_params(learning_rate=1e-3).partial_fit(table).energy(table)]
+    if hasattr(detector, "sample"):
+        answers += [detector.sample(3, random_state=0)]
+    if kind is EBGANDetector:
+        answers += [astuple(equilibrium(detector, table, random_state=0))]
+    return answers
+
+
+@pytest.mark.parametrize("kind", [EBGANDetector, AutoEncoderDetector, VAEDetector, GANDetector])
+def test_what_the_caller_has_set_in_torch_changes_nothing(kind, table, tmp_path):
+    expected = everything(kind, table, tmp_path / "model.ebgan")
+    for name, setting in SETTINGS.items():
+        with setting():
+            before = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
+            found = everything(kind, table, tmp_path / "model.ebgan")
+            after = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
+        assert after == before
+        for theirs, ours in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(theirs, ours, err_msg=name)
+
+
+def test_default_type_is_given_back_by_the_last_thread(table):
+    entered, others_left = Barrier(2), Event()
+
+    def train():
+        with usual_defaults():
+            entered.wait(timeout=30)
+            others_left.wait(timeout=30)
+            return torch.get_default_dtype()
+
+    with default_dtype(torch.float64), ThreadPoolExecutor(1) as pool:
+        with usual_defaults():
+            last = pool.submit(train)
+            entered.wait(timeout=30)
+        others_left.set()
+        assert last.result() == torch.float32
+        assert torch.get_default_dtype() == torch.float64

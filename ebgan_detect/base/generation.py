@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ebgan_detect.base.scoring import ScoringDetector
 from ebgan_detect.data import Rows, as_rows
+from ebgan_detect.defaults import usual_defaults
 from ebgan_detect.errors import InvalidInputError, InvalidParameterError
 from ebgan_detect.parameters import check_parameters, integer, seed
 from ebgan_detect.training import resolve_device
@@ -118,6 +119,7 @@ class GenerationMixin(ScoringDetector):
         rows.check_finite()
         return self._generate(rows, member)
 
+    @usual_defaults()
     def _draw_latents(
         self, n_samples: int, random_state: int | np.random.RandomState | None
     ) -> list[Tensor]:

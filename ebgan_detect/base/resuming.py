@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ebgan_detect.base.scoring import ScoringDetector
 from ebgan_detect.data import Rows
+from ebgan_detect.defaults import usual_defaults
 from ebgan_detect.errors import InvalidParameterError
 from ebgan_detect.parameters import described
 from ebgan_detect.training import Checkpoint
@@ -93,11 +94,12 @@ class ResumableDetector(ScoringDetector):
         """
         before = dict(vars(self))
         try:
-            begun = self._begin(X, continued=continued)
-            if "model_" in before:
-                before["model_"] = before["model_"].portable()
-                before["history_"] = {k: list(v) for k, v in before["history_"].items()}
-            yield begun
+            with usual_defaults():
+                begun = self._begin(X, continued=continued)
+                if "model_" in before:
+                    before["model_"] = before["model_"].portable()
+                    before["history_"] = {k: list(v) for k, v in before["history_"].items()}
+                yield begun
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)

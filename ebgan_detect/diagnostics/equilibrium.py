@@ -26,6 +26,7 @@ from typing_extensions import override
 
 from ebgan_detect.base import rows_of_shape
 from ebgan_detect.data import to_tensor
+from ebgan_detect.defaults import usual_defaults
 from ebgan_detect.diagnostics.discrepancy import maximum_mean_discrepancy, median_distance
 from ebgan_detect.errors import InvalidInputError, InvalidParameterError
 from ebgan_detect.losses import discriminator_loss
@@ -117,6 +118,7 @@ class Equilibrium:
     discrepancy: float
 
 
+@usual_defaults()
 def equilibrium(
     detector: Any,
     X: Any,
