@@ -49,7 +49,9 @@ from ebgan_detect.cli._program import app
 from ebgan_detect.serving import TritonDetector
 from ebgan_detect.serving.address import Address
 from ebgan_detect.serving.link import Link
+from ebgan_detect.serving.results import Results
 from ebgan_detect.serving.session import Session
+from ebgan_detect.serving.transport import Answer
 
 ROUTES = [
     pytest.param("grpc", False, id="grpc"),
@@ -129,7 +131,12 @@ def test_served_detector_answers_like_the_local_one(
     np.testing.assert_allclose(answers["energy"], energy, rtol=1e-5)
     np.testing.assert_allclose(answers["score"], -energy, rtol=1e-5)
     assert (np.abs(answers["decision"] - decision) <= 1e-5 * energy).all()
-    np.testing.assert_allclose(answers["p_value"], local.p_values(rows), atol=1e-6)
+    # A file takes energies that its kernels may confuse for equal.
+    gap = np.abs(local.calibration_energies_[:, None] - energy).min(axis=0)
+    apart, exact = gap > 3e-5 * energy, local.p_values(rows)
+    assert apart.mean() > 0.9
+    np.testing.assert_array_equal(answers["p_value"][apart], exact[apart])
+    assert (answers["p_value"] >= exact).all()
     clear = np.abs(decision) > 1e-5 * energy
     assert clear.sum() > 290
     assert set(answers["label"]) == {1, -1}
@@ -180,6 +187,31 @@ def test_whole_numbers_of_any_type_are_uint8_pixels(server, detectors):
 
 
 # --- an estimator ---------------------------------------------------------------------------
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_p_values_are_the_local_ones_to_the_last_bit(server, detectors, protocol):
+    local, rows = detectors["table"], table(500, seed=5)
+    served = TritonDetector(url(server, protocol), "table")
+    np.testing.assert_array_equal(served.p_values(rows), local.p_values(rows))
+    together = served.outputs(rows, "label", "p_value")
+    level = local.false_alarm_rate
+    np.testing.assert_array_equal(together["label"] == -1, together["p_value"] <= level)
+
+
+@pytest.mark.parametrize("n", [1, 19, 99, 1024, 50_000])
+def test_p_values_lose_the_rounding_of_their_way_and_nothing_else(n):
+    def received(p_values, n_calibration):
+        results = Results(len(p_values), ["p_value"], n_calibration)
+        results.put(slice(None), Answer("1", {"p_value": p_values.astype(np.float32)}))
+        return results.values["p_value"]
+
+    shares = np.arange(1, n + 2) / (n + 1)
+    np.testing.assert_array_equal(received(shares, n), shares)
+    np.testing.assert_array_equal(received(shares, None), shares.astype(np.float32))
+    # Of another model's answers only those change that are shares of this one's as well.
+    np.testing.assert_allclose(received(shares, 7), shares, rtol=1e-7)
 
 
 @pytest.mark.triton

@@ -323,7 +323,7 @@ def told_offset(server):
 
 @pytest.mark.parametrize("changed", [{"digest": "2:b"}, {"offset": -2.0}, {"input_shape": (5,)}])
 def test_another_digest_threshold_or_shape_is_another_model(changed):
-    model = ServedModel("1", 64, (4,), np.dtype(np.float32), -1.0, None, "2:a")
+    model = ServedModel("1", 64, (4,), np.dtype(np.float32), -1.0, None, "2:a", 20)
     assert model.may_be(replace(model, version="2"))
     assert not model.may_be(replace(model, **changed))
     unknown = replace(model, digest=None, offset=None)
@@ -410,7 +410,7 @@ def test_answers_that_arrive_after_a_failure_are_kept():
         raise ServerError("no")
 
     failed = threading.Event()
-    results = Results(4, ["energy"])
+    results = Results(4, ["energy"], None)
     link = SimpleNamespace(close=lambda: None)
     pool = Workers(2, lambda: link)
     flight = Flight(pool, Call(None, 1.0), results)

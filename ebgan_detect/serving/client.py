@@ -282,7 +282,10 @@ class TritonDetector(OutlierMixin, KeepsConnections):
         Returns
         -------
         ndarray of shape (n,), float64
-            p-values in (0, 1]; small is abnormal.
+            p-values in (0, 1]; small is abnormal. Shares of the calibration rows to the last
+            bit, although they travel as float32, so that comparing them with a level is exact;
+            but float32 for a version that the server does not describe, one that is not the
+            newest.
 
         Raises
         ------

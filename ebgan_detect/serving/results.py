@@ -25,6 +25,8 @@ class Results:
         Number of rows.
     outputs : sequence of str
         Kinds of answers.
+    n_calibration : int or None
+        Number of the model's calibration rows, where it is known.
 
     Attributes
     ----------
@@ -34,7 +36,8 @@ class Results:
         Which rows have been answered.
     """
 
-    def __init__(self, n: int, outputs: Sequence[str]) -> None:
+    def __init__(self, n: int, outputs: Sequence[str], n_calibration: int | None) -> None:
+        self._n_calibration = n_calibration
         self.values: Values = {
             name: np.zeros(n, np.int64) if OUTPUTS[name] is np.int64 else np.full(n, np.nan)
             for name in outputs
@@ -53,6 +56,8 @@ class Results:
         """
         for name, values in answer.values.items():
             self.values[name][part] = values
+            if name == "p_value" and self._n_calibration is not None:
+                self.values[name][part] = _unrounded(values, self._n_calibration)
         self.done[part] = True
 
     def clear(self) -> None:
@@ -82,3 +87,14 @@ class Results:
         error.rows_done = self.done
         error.partial_result = self.values
         return error
+
+
+def _unrounded(p_values: NDArray[np.float32], n_calibration: int) -> NDArray[np.float64]:
+    """The shares of calibration rows that the server has rounded to float32.
+
+    Otherwise a p-value of 0.05 would come out above 0.05. What is no such share, as from a
+    version that has just replaced the one described, stays as it is.
+    """
+    n = n_calibration + 1
+    shares = np.rint(p_values.astype(np.float64) * n) / n
+    return np.where(shares.astype(np.float32) == p_values, shares, p_values)

@@ -43,6 +43,8 @@ class ServedModel:
         Column names, where the detector was fitted with some.
     digest : str or None
         Digest of all that makes the answers, equal for equal models only; None likewise.
+    n_calibration : int or None
+        Number of calibration rows, of which p-values are shares; None likewise.
     """
 
     version: str
@@ -52,6 +54,7 @@ class ServedModel:
     offset: float | None
     feature_names: tuple[str, ...] | None
     digest: str | None
+    n_calibration: int | None
 
     @classmethod
     def read(cls, config: Mapping[str, Any], model: str, version: str) -> ServedModel:
@@ -99,6 +102,7 @@ class ServedModel:
                 offset=card.offset if is_described else None,
                 feature_names=card.input_names,
                 digest=card.training_digest if is_described else None,
+                n_calibration=card.n_calibration if is_described else None,
             )
         except (KeyError, ValueError, TypeError) as error:
             raise ServerError(

@@ -129,7 +129,7 @@ class Session:
         ServerError
             If not every row could be answered; it carries those that were.
         """
-        results = Results(len(rows), outputs)
+        results = Results(len(rows), outputs, served.n_calibration)
         flight = Flight(self._workers, call, results)
         try:
             self._send(flight, rows, served, size, outputs=outputs, call=call)
