@@ -7,10 +7,12 @@ to zero. One flipped bit anywhere in the file is therefore noticed on reading.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from ebgan_detect.errors import ModelFileError
 
-__all__ = ["read_sealed", "write_atomically", "write_sealed"]
+__all__ = ["check_writable", "read_sealed", "write_atomically", "write_sealed"]
 
 _NO_DIGEST = "0" * 64
 O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has it, and needs it
@@ -51,13 +53,10 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     Raises
     ------
     OSError
-        If the folder does not exist or cannot be written.
+        If the folder does not exist or cannot be written; it names `path`.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
-    # The umask applies; a temporary file of the standard library would be its owner's alone.
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | O_BINARY, 0o666)
-    try:
+    with _named(path), _new_file_beside(target) as (temporary, handle):
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
@@ -65,8 +64,50 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         if target.exists():
             temporary.chmod(target.stat().st_mode & 0o777)
         temporary.replace(target)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Find out before long work whether `write_atomically` can write a file.
+
+    Parameters
+    ----------
+    path : path-like
+        Target file. A new file beside it is made, and removed again.
+
+    Raises
+    ------
+    OSError
+        If it is a folder, or its folder does not exist or cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    with _named(path), _new_file_beside(target) as (temporary, handle):
+        os.close(handle)
+        temporary.unlink()
+
+
+@contextmanager
+def _new_file_beside(target: Path) -> Iterator[tuple[Path, int]]:
+    """A temporary file in the target's folder and its handle; removed if what follows fails."""
+    temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
+    # The umask applies; a temporary file of the standard library would be its owner's alone.
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | O_BINARY, 0o666)
+    try:
+        yield temporary, handle
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let errors name the path that the user gave, not a temporary file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            error.filename, error.filename2 = os.fspath(path), None
         raise
 
 

@@ -251,9 +251,15 @@ def test_fit_shows_warnings_as_a_line_even_when_quiet(tmp_path, table):
 
 
 @pytest.mark.parametrize(
-    ("name", "folder"), [("absent/m.ebgan", "absent"), (".", "Is a directory")]
+    ("name", "folder"),
+    [
+        ("absent/m.ebgan", "absent/m.ebgan: No such"),
+        (".", "Is a directory"),
+        ("file/m.ebgan", "file/m.ebgan: Not a directory"),
+    ],
 )
 def test_fit_checks_its_output_before_any_work(tmp_path, name, folder):
+    (tmp_path / "file").touch()
     line = failure(run("fit", tmp_path / "absent.csv", "-o", tmp_path / name))
     assert folder in line
     assert "absent.csv" not in line
@@ -405,6 +411,14 @@ def test_score_refuses_absent_and_damaged_files(tmp_path, fitted):
     assert "bad.ebgan does not match" in failure(run("score", data, "-m", tmp_path / "bad.ebgan"))
     assert "bad.ebgan does not match" in failure(run("info", tmp_path / "bad.ebgan"))
     assert "got" in failure(run("score", data, "-m", model, "-o", tmp_path / "s.txt"))
+
+
+def test_score_checks_its_output_before_any_work(tmp_path, fitted):
+    (tmp_path / "folder.csv").mkdir()
+    for name, message in [("folder.csv", "Is a directory"), ("a/s.csv", "No such file")]:
+        output = tmp_path / name
+        line = failure(run("score", "no.csv", "-m", fitted / "model.ebgan", "-o", output))
+        assert line.startswith(f"error: {output}: {message}")
 
 
 def test_score_leaves_no_output_after_an_error(tmp_path, fitted):

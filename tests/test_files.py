@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ebgan_detect.errors import ModelFileError
-from ebgan_detect.files import read_sealed, write_atomically, write_sealed
+from ebgan_detect.files import check_writable, read_sealed, write_atomically, write_sealed
 
 TENSORS = {"w": torch.tensor([[1.5, -2.0]]), "n": torch.tensor(3)}
 HEADER = {"kind": "test", "rate": 0.1}
@@ -82,9 +82,32 @@ def test_write_atomically_reaches_the_disk_before_it_takes_the_name(tmp_path, mo
     assert path.read_bytes() == b"new"
 
 
-def test_write_atomically_without_folder_raises(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        write_atomically(tmp_path / "missing" / "file", b"")
+@pytest.mark.parametrize("write", [lambda path: write_atomically(path, b""), check_writable])
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("missing/file", FileNotFoundError),
+        ("file/file", NotADirectoryError),
+        ("folder", IsADirectoryError),
+    ],
+)
+def test_path_that_cannot_be_written_is_named_as_given(tmp_path, monkeypatch, write, name, error):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(error) as caught:
+        write(name)
+    assert caught.value.filename == name
+    assert caught.value.filename2 is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_check_leaves_the_old_file_and_no_other(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    for name in ("file", "new"):
+        check_writable(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"old"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX file modes")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,6 +28,7 @@ from ebgan_detect.cli._options import (
 )
 from ebgan_detect.datafiles import read_rows
 from ebgan_detect.detector import EBGANDetector
+from ebgan_detect.files import check_writable
 from ebgan_detect.persistence import save
 from ebgan_detect.training import Callback
 
@@ -132,10 +131,7 @@ def fit(
 
     ebgan-detect fit pictures/ -o model.ebgan --size 32 --max-epochs 20
     """
-    if not output.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output.parent))
-    if output.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(output))
+    check_writable(output)
     refuse_overwriting(output, data)
     rows = read_rows(data, read_options(columns, drop, header, key, size))
     interruption = Interruption()

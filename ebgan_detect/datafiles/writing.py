@@ -10,9 +10,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ebgan_detect.datafiles._shared import absent, optional_module
+from ebgan_detect.datafiles._shared import optional_module
 from ebgan_detect.errors import InvalidInputError
-from ebgan_detect.files import write_atomically
+from ebgan_detect.files import check_writable, write_atomically
 
 __all__ = ["as_csv", "check_output", "write_table"]
 
@@ -31,17 +31,15 @@ def check_output(path: str | os.PathLike[str]) -> None:
     ------
     InvalidInputError
         If its suffix is neither ``.csv`` nor ``.parquet``.
-    FileNotFoundError
-        If its folder does not exist.
+    OSError
+        If it is a folder, or its folder does not exist or cannot be written.
     """
-    target = Path(path)
-    if target.suffix.lower() not in TABLE_SUFFIXES:
+    if Path(path).suffix.lower() not in TABLE_SUFFIXES:
         raise InvalidInputError(
             f"a table is written to a file ending in {' or '.join(TABLE_SUFFIXES)}, got {path}"
         )
     optional_module("pandas", "writing tables")
-    if not target.parent.is_dir():
-        raise absent(target.parent)
+    check_writable(path)
 
 
 def write_table(path: str | os.PathLike[str], table: Mapping[str, NDArray[Any]]) -> None:
