@@ -1,7 +1,9 @@
 """Fits that go on: further rows, further epochs, checkpoints; and fits that end too early."""
 
 import copy
+import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -206,6 +208,40 @@ def test_checkpoint_says_what_differs(table, tmp_path):
         EBGANDetector(checkpoint=tmp_path, **SMALL).fit(table + 1)
     with pytest.raises(ModelFileError, match="was written with another random_state;"):
         EBGANDetector(checkpoint=tmp_path, **SMALL | {"random_state": 1}).fit(table)
+
+
+class Folder(os.PathLike):
+    """A path of another library's."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return self.path
+
+
+def test_checkpoint_may_be_any_path(table, tmp_path):
+    folder = Folder(str(tmp_path / "new" / "folder"))
+    EBGANDetector(checkpoint=folder, **SMALL).fit(table)
+    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == [
+        "member-0.checkpoint"
+    ]
+
+
+@pytest.mark.parametrize(
+    "checkpoint", ["", 3, b"x", Folder(b"x"), "file", Path("file") / "folder", "a\0"], ids=repr
+)
+def test_checkpoint_that_cannot_be_written_is_refused_before_any_work(
+    checkpoint, table, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    begun = InterruptFirstEpochOfRun(1)
+    detector = EBGANDetector(checkpoint=checkpoint, callbacks=[begun], **SMALL)
+    with pytest.raises(InvalidParameterError, match=r"checkpoint must be .*folder.*, got "):
+        detector.fit(table)
+    assert begun.begun == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -78,7 +78,13 @@ class BaseDetector(ResumableDetector):
         "random_state": seed(),
         "scaling": one_of(*SCALINGS),
         "precision": one_of("auto", *PRECISIONS),
-        "checkpoint": Rule(lambda v: v is None or isinstance(v, str | Path), "None or a folder"),
+        "checkpoint": Rule(
+            lambda v: (
+                v is None
+                or (isinstance(v, str | os.PathLike) and v != "" and isinstance(os.fspath(v), str))
+            ),
+            "None or a folder",
+        ),
         "callbacks": Rule(
             lambda v: (
                 v is None
@@ -201,6 +207,7 @@ class BaseDetector(ResumableDetector):
             self._check_settled()
         rows = self._validate(X, reset=not continued)
         if not continued:
+            self._check_checkpoint()
             for name in (
                 "model_",
                 "history_",

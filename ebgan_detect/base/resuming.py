@@ -15,6 +15,7 @@ from ebgan_detect.base.scoring import ScoringDetector
 from ebgan_detect.data import Rows
 from ebgan_detect.defaults import usual_defaults
 from ebgan_detect.errors import InvalidParameterError
+from ebgan_detect.files import check_writable
 from ebgan_detect.parameters import described
 from ebgan_detect.training import Checkpoint
 
@@ -104,6 +105,20 @@ class ResumableDetector(ScoringDetector):
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
+
+    def _check_checkpoint(self) -> None:
+        """Make the folder, and refuse one that cannot be written."""
+        if self.checkpoint is None:
+            return
+        path = self._checkpoint_path(0)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            check_writable(path)
+        except (OSError, ValueError) as error:
+            raise InvalidParameterError(
+                f"checkpoint must be a folder that can be written, got {self.checkpoint!r} "
+                f"({error}); name another"
+            ) from error
 
     def _checkpoint_path(self, k: int) -> Path:
         """File of one member's state."""
