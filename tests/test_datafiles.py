@@ -184,6 +184,20 @@ def test_csv_refuses_what_has_no_meaning(tmp_path, text, options, message):
         read_rows(path, ReadOptions(**options))
 
 
+@pytest.mark.parametrize("suffix", ["csv", "npy", "npz", "parquet"])
+def test_column_that_is_asked_for_twice_is_refused(tmp_path, table, suffix):
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "csv":
+        table.to_csv(path, index=False)
+    elif suffix == "parquet":
+        table.to_parquet(path)
+    else:
+        {"npy": np.save, "npz": np.savez}[suffix](path, table.to_numpy())
+    first, second = ("a", "b") if suffix in ("csv", "parquet") else ("0", "1")
+    with pytest.raises(InvalidInputError, match=f"every column once, got '{first}' twice"):
+        read_rows(path, ReadOptions(columns=[first, second, first]))
+
+
 def test_csv_saved_index_can_be_dropped(tmp_path, table):
     table.to_csv(tmp_path / "x.csv")
     rows = read_rows(tmp_path / "x.csv", ReadOptions(drop=["Unnamed: 0"]))

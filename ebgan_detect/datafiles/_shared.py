@@ -94,6 +94,9 @@ def select_columns(path: Path, names: Sequence[str], options: ReadOptions) -> li
     if len(set(names)) < len(names):
         double = next(name for name in names if names.count(name) > 1)
         raise InvalidInputError(f"{path}: column names must be distinct, got {double!r} twice")
+    if len(set(options.columns)) < len(options.columns):
+        double = next(name for name in options.columns if options.columns.count(name) > 1)
+        raise InvalidInputError(f"columns must name every column once, got {double!r} twice")
     for option in ("columns", "drop"):
         unknown = [name for name in getattr(options, option) if name not in names]
         if unknown:
