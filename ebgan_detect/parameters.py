@@ -47,20 +47,29 @@ class Rule:
     text: str
 
 
-def integer(least: int) -> Rule:
-    """Whole numbers from a least value on.
+def integer(least: int, most: int | None = None) -> Rule:
+    """Whole numbers from a least value on, perhaps up to a largest one.
 
     Parameters
     ----------
     least : int
         Smallest allowed value.
+    most : int or None
+        Largest allowed value, if there is one.
 
     Returns
     -------
     Rule
         The rule; bool does not count as a number.
+
+    Examples
+    --------
+    >>> integer(1).text, integer(1, 8).text
+    ('an int >= 1', 'an int from 1 to 8')
     """
-    return Rule(lambda v: _is(v, Integral) and v >= least, f"an int >= {least}")
+    if most is None:
+        return Rule(lambda v: _is(v, Integral) and v >= least, f"an int >= {least}")
+    return Rule(lambda v: _is(v, Integral) and least <= v <= most, f"an int from {least} to {most}")
 
 
 def real(low: float, high: float = math.inf, *, closed: str = "[]") -> Rule:

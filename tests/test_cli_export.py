@@ -155,7 +155,7 @@ def test_model_is_not_overwritten_by_its_own_export(model, tmp_path, calls):
 
 def test_settings_out_of_range_are_the_users_fault(model, tmp_path):
     answer = failure(run("export", model, "--triton", tmp_path / "r", "--max-batch-size", 0))
-    assert "max_batch_size must be None or an int >= 1, got 0" in answer
+    assert "max_batch_size must be None or an int from 1 to 2147483647, got 0" in answer
     assert not (tmp_path / "r").exists()
 
 

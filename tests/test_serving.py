@@ -48,6 +48,7 @@ from ebgan_detect import (
 from ebgan_detect.cli._program import app
 from ebgan_detect.serving import TritonDetector
 from ebgan_detect.serving.address import Address
+from ebgan_detect.serving.headers import check_headers
 from ebgan_detect.serving.link import Link
 from ebgan_detect.serving.results import Results
 from ebgan_detect.serving.session import Session
@@ -461,6 +462,50 @@ def test_bad_parameters_are_named_together():
     assert named == served.get_params().keys() - {"url", "private_key", "certificate_chain"}
     with pytest.raises(InvalidParameterError, match="deadline must be None or a float > 0, got 0"):
         served.fit(table(1))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "headers", "words"),
+    [
+        ("grpc", {"x-bin": "b"}, "without -bin at the end.* got the name 'x-bin'"),
+        ("grpc", {"X-BIN": "b"}, "got the name 'X-BIN'"),
+        ("grpc", {"x!": "b"}, "got the name 'x!'"),
+        ("grpc", {"authorization": "Bearer ü"}, "printable ASCII, got another value of 'auth"),
+        ("http", {"x": "b", "two words": "b"}, "got the name 'two words'"),
+        ("http", {"": "b"}, "got the name ''"),
+        ("http", {"x\n": "b"}, "got the name"),
+        (
+            "http",
+            {"x": "secret\r\ny: b"},
+            "values of one line of Latin-1, got another value of 'x'",
+        ),
+        ("http", {"x": "日"}, "got another value of 'x'"),
+    ],
+)
+def test_headers_that_cannot_be_sent_are_refused(protocol, headers, words):
+    served = TritonDetector(f"{protocol}://localhost:1", "table", headers=headers)
+    with pytest.raises(InvalidParameterError, match=f"headers must have names .*{words}") as caught:
+        served.energy(table(2))
+    assert "secret" not in str(caught.value)
+
+
+def test_headers_that_can_be_sent_pass():
+    check_headers({"X-a.b_1": "~ Bearer", "bin": ""}, "grpc")
+    check_headers({"X-bin": "ü\t", "!x": ""}, "http")
+
+
+@pytest.mark.parametrize("version", ["\u0661", "-1", "1.0", " 1"])
+def test_versions_that_are_no_numbers_are_refused(version):
+    with pytest.raises(InvalidParameterError, match=f"version must be a number .*{version!r}"):
+        TritonDetector(NOWHERE, "table", version=version).fit(None)
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("limit", ["request_timeout", "deadline"])
+def test_limits_beyond_what_clocks_count_are_no_limits(server, protocol, limit):
+    served = TritonDetector(url(server, protocol), "table", retries=0, **{limit: 1e300})
+    assert served.energy(table(2)).shape == (2,)
 
 
 def test_unknown_output_is_refused():

@@ -34,8 +34,9 @@ __all__ = ["export_triton"]
 HIDDEN = ".ebgan-detect-"
 SERVED_MODEL = Path(__file__).with_name("_served_model.py")
 LABEL_TEXT = "1 for an inlier, -1 for an outlier\n"
-
-
+INT32, UINT32, INT64 = 2**31 - 1, 2**32 - 1, 2**63 - 1
+"""Largest numbers of the types that Triton keeps the settings in."""
+_SERVED = integer(1, UINT32)
 _RULES = {
     "name": Rule(
         lambda v: (
@@ -45,13 +46,13 @@ _RULES = {
         ),
         "letters, digits, '_', '-' and single dots, beginning with none of the last two",
     ),
-    "version": none_or(integer(1)),
-    "max_batch_size": none_or(integer(1)),
-    "instances": none_or(integer(1)),
+    "version": none_or(integer(1, INT64)),
+    "max_batch_size": none_or(integer(1, INT32)),
+    "instances": none_or(integer(1, INT32)),
     "device": none_or(one_of("cpu", "gpu", "auto")),
-    "intra_op_thread_count": none_or(integer(0)),
+    "intra_op_thread_count": none_or(integer(0, INT32)),
     "versions_served": Rule(
-        lambda v: v is None or v == "all" or integer(1).holds(v), "None, 'all' or an int >= 1"
+        lambda v: v is None or v == "all" or _SERVED.holds(v), f"None, 'all' or {_SERVED.text}"
     ),
     "tensorrt": none_or(one_of("off", "fp32", "fp16")),
     "cuda_graphs": flag(),

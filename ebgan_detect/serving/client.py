@@ -17,10 +17,11 @@ from ebgan_detect.parameters import Rule, check_parameters, integer, none_or, re
 from ebgan_detect.serving.address import Address
 from ebgan_detect.serving.call import Call
 from ebgan_detect.serving.connections import KeepsConnections
+from ebgan_detect.serving.headers import check_headers
 from ebgan_detect.serving.results import Values
 from ebgan_detect.serving.served import ServedModel
 from ebgan_detect.serving.session import Session
-from ebgan_detect.serving.settings import Settings
+from ebgan_detect.serving.settings import LONGEST_WAIT, Settings
 from ebgan_detect.serving.validation import checked_rows
 
 __all__ = ["TritonDetector"]
@@ -72,7 +73,8 @@ class TritonDetector(OutlierMixin, KeepsConnections):
         Whether rows go to the server through system shared memory, which must be the same
         on both sides. `'auto'`: large requests to this machine do if the server can.
     headers : mapping of str to str or None, default=None
-        HTTP headers or gRPC metadata for every request, such as an authorization.
+        HTTP headers or gRPC metadata for every request, such as an authorization. Binary
+        metadata, whose names end in -bin, cannot be sent.
     root_certificates, private_key, certificate_chain : path-like or None, default=None
         PEM files for TLS: certificates to trust instead of the system's, and the client's own.
 
@@ -103,7 +105,9 @@ class TritonDetector(OutlierMixin, KeepsConnections):
     _rules: ClassVar[Mapping[str, Rule]] = {
         "url": _text("HOST:PORT, perhaps with a scheme before it"),
         "model": _text("the name of a model"),
-        "version": _text("a number as a str, or ''", lambda v: not v or v.isdecimal()),
+        "version": _text(
+            "a number as a str, or ''", lambda v: not v or (v.isascii() and v.isdecimal())
+        ),
         "batch_size": none_or(integer(1)),
         "concurrency": integer(1),
         "deadline": none_or(real(0, closed="()")),
@@ -320,7 +324,7 @@ class TritonDetector(OutlierMixin, KeepsConnections):
             if name not in OUTPUTS:
                 raise InvalidParameterError(f"names must be among {list(OUTPUTS)}, got {name!r}")
         with self._connected() as session:
-            call = Call(self.deadline, self.request_timeout)
+            call = Call(self.deadline, session.settings.request_timeout)
             served = session.served(call)
             rows = checked_rows(X, served, type(self).__name__)
             size = min(served.rows_in_request, self.batch_size or served.max_batch_size)
@@ -392,12 +396,14 @@ class TritonDetector(OutlierMixin, KeepsConnections):
         """The parameters, checked."""
         check_parameters({name: getattr(self, name) for name in self._rules}, self._rules)
         files = (self.root_certificates, self.private_key, self.certificate_chain)
+        address = Address.parse(self.url)
+        check_headers(self.headers or {}, address.protocol)
         return Settings(
-            Address.parse(self.url),
+            address,
             self.model,
             self.version,
             self.concurrency,
-            float(self.request_timeout),
+            min(float(self.request_timeout), LONGEST_WAIT),
             self.retries,
             self.shared_memory,
             dict(self.headers or {}),
@@ -408,7 +414,7 @@ class TritonDetector(OutlierMixin, KeepsConnections):
         """What the server says about the model; no attribute where it says nothing."""
         try:
             with Session(replace(self._settings(), retries=0)) as session:
-                return session.served(Call(ATTRIBUTE_SECONDS, self.request_timeout))
+                return session.served(Call(ATTRIBUTE_SECONDS, session.settings.request_timeout))
         except ServerError as error:
             raise AttributeError(f"the server must be asked for it, and fails: {error}") from error
 

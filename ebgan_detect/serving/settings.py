@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from ebgan_detect.serving.address import Address
 
-__all__ = ["Settings"]
+__all__ = ["LONGEST_WAIT", "Settings"]
 
+LONGEST_WAIT = 1e8
+"""Three years [s]: clocks cannot count much longer ones, so that gRPC takes them for over."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 
 
