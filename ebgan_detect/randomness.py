@@ -1,4 +1,4 @@
-"""The one way to draw from torch's global generator, for what knows no other."""
+"""Randomness that leaves the caller's alone, also where torch's global generator draws it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
 
+import numpy as np
 import torch
+from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-__all__ = ["GlobalRandomness", "draws_globally"]
+__all__ = ["GlobalRandomness", "draws_globally", "random_source"]
 
 _LOCK = RLock()
 SILENT = (
@@ -34,6 +36,27 @@ SILENT = (
     nn.ModuleList,
 )
 """Layers that draw nothing once they have their weights."""
+
+
+def random_source(random_state: int | np.random.RandomState | None) -> np.random.RandomState:
+    """A source of random numbers as scikit-learn has them, but never NumPy's global one.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None
+        Seed, or the source itself. None starts a new one from what the system holds random.
+
+    Returns
+    -------
+    RandomState
+        The source.
+
+    Examples
+    --------
+    >>> int(random_source(0).randint(10)) == int(np.random.RandomState(0).randint(10))
+    True
+    """
+    return np.random.RandomState() if random_state is None else check_random_state(random_state)
 
 
 class GlobalRandomness:

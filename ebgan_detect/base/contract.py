@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 from typing_extensions import override
 
 from ebgan_detect.base.fitting import CalibrationRows, MemberPlan, separation, train_members
@@ -31,6 +30,7 @@ from ebgan_detect.parameters import (
     seed,
 )
 from ebgan_detect.partition import Partition, Parts, part_sizes, row_positions
+from ebgan_detect.randomness import random_source
 from ebgan_detect.scaling import SCALINGS, fit_scaler
 from ebgan_detect.thresholds import (
     conformal_threshold,
@@ -247,7 +247,7 @@ class BaseDetector(ResumableDetector):
 
     def _draw_seed(self) -> int:
         """The seed of everything random in a fit; a checkpoint's where one is resumed."""
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = int(random_source(self.random_state).randint(2**31 - 1))
         if self.checkpoint is not None and self.random_state is None:
             found = Checkpoint(self._checkpoint_path(0), {}).read()
             seed = seed if found is None else int(found.settings["seed"])

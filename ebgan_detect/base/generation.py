@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from ebgan_detect.data import Rows, as_rows
 from ebgan_detect.defaults import usual_defaults
 from ebgan_detect.errors import InvalidInputError, InvalidParameterError
 from ebgan_detect.parameters import check_parameters, integer, seed
+from ebgan_detect.randomness import random_source
 from ebgan_detect.training import resolve_device
 
 __all__ = ["GenerationMixin"]
@@ -129,7 +129,7 @@ class GenerationMixin(ScoringDetector):
             {"n_samples": n_samples, "random_state": random_state},
             {"n_samples": integer(1), "random_state": seed()},
         )
-        drawn = int(check_random_state(random_state).randint(2**31 - 1))
+        drawn = int(random_source(random_state).randint(2**31 - 1))
         return self.model_.to(resolve_device(self.device)).draw_latents(n_samples, drawn)
 
     def _generate(self, rows: Rows, member: int) -> NDArray[np.float64]:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from typing_extensions import override
@@ -32,6 +31,7 @@ from ebgan_detect.errors import InvalidInputError, InvalidParameterError
 from ebgan_detect.losses import discriminator_loss
 from ebgan_detect.objectives import EBGANObjective
 from ebgan_detect.parameters import check_parameters, integer, real
+from ebgan_detect.randomness import random_source
 from ebgan_detect.training import Callback, TrainingRun, resolve_device
 
 __all__ = ["Equilibrium", "EquilibriumRecorder", "equilibrium", "game_value"]
@@ -167,7 +167,7 @@ def equilibrium(
     if len(rows) < 2:
         raise InvalidInputError(f"X must have at least two rows, got {len(rows)}")
     rows.check_finite()
-    random = check_random_state(random_state)
+    random = random_source(random_state)
     chosen = np.sort(random.permutation(len(rows))[:max_rows])
     device = resolve_device(detector.device)
     model = detector.model_.eval().to(device)
