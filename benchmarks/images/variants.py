@@ -70,9 +70,6 @@ VARIANTS: dict[str, Variant] = {
         "generator as narrow as the decoder", {"architecture": narrow_generator}
     ),
     "generator-rate-2": Variant("generator's steps twice as large", {"generator_rate": 2.0}),
-    "generator-rate-2-code-64": Variant(
-        "generator's steps twice as large, code of 64", {"generator_rate": 2.0, "code_dim": 64}
-    ),
     "code-16": Variant("code of 16", {"code_dim": 16}),
     "code-64": Variant("code of 64", {"code_dim": 64}),
     "batch-128": Variant(
