@@ -331,6 +331,29 @@ def test_map_takes_one_channel_and_constant_images():
     assert [axis.images[0].get_array().shape for axis in display.ax_.flat] == [(2, 3)] * 3
 
 
+@pytest.mark.parametrize("max_features", [1, 4, 20])
+def test_map_of_an_infinite_energy_is_infinite_and_drawn(max_features, wide_table, wide_detector):
+    rows = np.asarray(wide_table)[:2] * [[1e200], [1]]
+    rows = pd.DataFrame(rows, columns=wide_detector.feature_names_in_)
+    energy, split = wide_detector.energy(rows), wide_detector.energy_map(rows)
+    assert np.isposinf([energy[0], *split[0]]).all()
+    np.testing.assert_allclose(split.mean(axis=1), energy)
+    display = EnergyMapDisplay.from_estimator(wide_detector, rows, max_features=max_features)
+    display.figure_.canvas.draw()
+    for axis, is_infinite in zip(display.ax_, (True, False), strict=True):
+        assert all((" infinite" in text.get_text()) == is_infinite for text in axis.texts)
+        assert 0 < max(bar.get_width() for bar in axis.patches) < axis.get_xlim()[1]
+    assert display.ax_[0].get_title() == "energy inf"
+
+
+def test_map_of_one_infinite_part_shows_the_others_to_scale():
+    rows, parts = np.ones((1, 3)), np.array([[6.0, np.inf, 3.0]])
+    display = EnergyMapDisplay(X=rows, reconstructions=rows, energy_maps=parts).plot()
+    (axis,) = display.ax_
+    assert [bar.get_width() for bar in axis.patches] == [2, 2, 1]
+    assert [" infinite" in text.get_text() for text in axis.texts] == [True, False, False]
+
+
 @pytest.mark.parametrize("max_features", [1, 10, 13, 20])
 def test_map_bars_of_a_table_sum_to_the_energy(max_features, wide_table, wide_detector):
     rows = wide_table.iloc[:3]

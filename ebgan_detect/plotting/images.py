@@ -151,21 +151,24 @@ class EnergyMapDisplay(Display):
             parts = self.energy_maps[k] / d
             order = np.argsort(-parts, kind="stable")
             top, left = order[:n_single], order[n_single:]
-            widths = parts[top].tolist()
+            widths = parts[top]
             labels = [str(names[j]) for j in top]
             values = zip(self.X[k, top], self.reconstructions[k, top], strict=True)
             notes = [f" {value:.4g}, expected {expected:.4g}" for value, expected in values]
             if len(left):
-                widths.append(float(parts[left].sum()))
+                widths = np.append(widths, parts[left].sum())
                 labels.append(f"{len(left)} others")
                 notes.append("")
+            is_finite = np.isfinite(widths)
+            most = float(widths[is_finite].max(initial=0.0))
+            notes = [n if f else f" infinite{n}" for n, f in zip(notes, is_finite, strict=True)]
+            widths = np.where(is_finite, widths, most or 0.5)
             bars = axis.barh(range(len(widths)), widths, color=BLUE)
             axis.bar_label(bars, notes, fontsize="small", color="0.35")
             axis.set_yticks(range(len(widths)), labels)
             axis.invert_yaxis()
             axis.set_title(titles[k], fontsize="medium")
             axis.set_xlabel(f"contribution to energy [{self.unit}]")
-            most = max(max(widths), 0.0)
             axis.set_xlim(min(*widths, 0.0), 2.1 * most or 1.0)  # room for the notes
             finish(axis, legend=False)
 
