@@ -63,6 +63,7 @@ VARIANTS: dict[str, Variant] = {
     "margin-2": Variant("margin 2 × the pilot's energy", settings={"margin_multiple": 2.0}),
     "margin-8": Variant("margin 8 × the pilot's energy", settings={"margin_multiple": 8.0}),
     "hinge-1": Variant("hinge weight 1, whatever the pilot says", {"hinge_weight": 1.0}),
+    "hinge-0.6": Variant("hinge weight 0.6", {"hinge_weight": 0.6}),
     "hinge-0.3": Variant("hinge weight 0.3", {"hinge_weight": 0.3}),
     "hinge-0.1": Variant("hinge weight 0.1", {"hinge_weight": 0.1}),
     "noise-0.3": Variant("denoising (0.3) beside the adversary", {"noise": 0.3}),
