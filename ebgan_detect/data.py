@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -268,9 +269,14 @@ def _as_array(x: Any) -> NDArray[Any]:
         raise InvalidInputError(f"X must be a dense real tensor, got a {kind} one")
     array: NDArray[Any]
     try:
-        array = check_array(
-            x, dtype="numeric", ensure_all_finite=False, allow_nd=True, ensure_min_features=0
-        )
+        with np.errstate(invalid="raise"):
+            array = check_array(
+                x, dtype="numeric", ensure_all_finite=False, allow_nd=True, ensure_min_features=0
+            )
+    except FloatingPointError as error:  # pandas would make some int of what is missing
+        raise InvalidInputError(
+            "X must hold numbers, got categories where some are missing; impute or drop such rows"
+        ) from error
     except (ValueError, TypeError) as error:
         _check_columns(x)
         if isinstance(error, TypeError):
@@ -278,6 +284,9 @@ def _as_array(x: Any) -> NDArray[Any]:
         raise InvalidInputError(str(error)) from error
     if array.dtype.kind not in "buif":
         _check_columns(x)
+        if array.dtype.kind == "O":  # a frame of nothing but categories, for example
+            with suppress(ValueError, TypeError):
+                return array.astype(np.float64)
         raise InvalidInputError(
             f"X must hold numbers, got dtype {array.dtype}; encode text and dates first"
         )
@@ -287,9 +296,13 @@ def _as_array(x: Any) -> NDArray[Any]:
 def _check_columns(x: Any) -> None:
     """Name the first column of a frame that holds no numbers, if there is one."""
     for name, column in _columns(x):
-        values = np.asarray(column)
         try:
-            is_numeric = values.dtype.kind in "buifO" and len(values.astype(np.float64)) >= 0
+            values = np.asarray(column, dtype=object)
+            values.astype(np.float64)
+            # polars, which has types for all numbers, holds digits as text where it is meant.
+            is_numeric = not hasattr(x, "iter_columns") or not any(
+                isinstance(v, str) for v in values
+            )
         except (ValueError, TypeError):
             is_numeric = False
         if not is_numeric:

@@ -225,6 +225,16 @@ def test_as_rows_takes_polars_frames():
     check_reads(pl.DataFrame(columns), np.column_stack(list(columns.values())))
 
 
+def test_as_rows_takes_frames_of_numbers_that_are_objects():
+    numbers = pd.DataFrame({"a": [1, 2, 1, 2], "b": [3, 3, 4, 4]})
+    check_reads(numbers.astype("category"), numbers.to_numpy(float))
+    decimals = pl.DataFrame(numbers.to_dict("list")).cast(pl.Decimal(10, 2))
+    check_reads(decimals, numbers.to_numpy(float))
+    alike = numbers[["a", "a"]].set_axis(["a", "b"], axis=1).astype("category")
+    alike.loc[1, "b"] = None
+    assert np.isnan(next(as_rows(alike).arrays(9))[1, 1])
+
+
 # --- data sets --------------------------------------------------------------------------------
 
 
@@ -388,6 +398,11 @@ def test_empty_data_set_raises():
         (pd.DataFrame({"n": [1, 2], "a": ["x", "y"]}), "got (str|object) in column 'a'"),
         (pl.DataFrame({"n": [1, 2], "a": ["x", "y"]}), "got String in column 'a'"),
         (pd.DataFrame({"a": pd.Categorical(["x", "y"])}), "got category in column 'a'"),
+        (pd.DataFrame({"n": [1, 2], "a": pd.Categorical([3, None])}), "where some are missing"),
+        (
+            pl.DataFrame({"n": [1, 2], "a": pl.Series(["1", "2"], dtype=pl.Categorical)}),
+            "got Categorical in column 'a'",
+        ),
         (
             pd.DataFrame({"n": [1.5, 2], "when": pd.date_range("2020", periods=2)}),
             "got datetime64.* in column 'when'",
