@@ -98,10 +98,9 @@ class EnergyModel(nn.Module):
         Returns
         -------
         Tensor of shape (n, *input_shape), float64
-            Its mean over a row is that row's energy; +inf where float32 overflows on the way.
+            Its mean over a row is that row's energy; nan where float32 overflows on the way.
         """
-        split = self.relative_energy(self.scale(x), "energy_map").reshape(-1, *self.input_shape)
-        return torch.where(split.isnan(), torch.inf, split)
+        return self.relative_energy(self.scale(x), "energy_map").reshape(-1, *self.input_shape)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """What the members make of raw rows, on average, in the input's unit.

@@ -27,8 +27,9 @@ class ReconstructionMixin(ScoringDetector):
         Returns
         -------
         ndarray of shape (n, *input_shape_), float64
-            Their mean over a row is its energy. Squared errors of scaled values, >= 0, of plain
-            images relative to their complexity, unless the detector's energy is another.
+            Their mean over a row is its energy; +inf where a finite row overflows float32.
+            Squared errors of scaled values, >= 0, of plain images relative to their
+            complexity, unless the detector's energy is another.
 
         Raises
         ------
@@ -37,7 +38,9 @@ class ReconstructionMixin(ScoringDetector):
         """
         check_is_fitted(self, "model_")
         rows = self._validate(X, reset=False, streamed=True)
-        return self._stream(rows, self.model_.energy_map, self.input_shape_, np.float64)
+        split = self._stream(rows, self.model_.energy_map, self.input_shape_, np.float64)
+        split[np.isnan(split)] = np.inf  # as `energy` has it
+        return split
 
     def reconstruct(self, X: Any) -> NDArray[np.float64]:
         """What the autoencoder makes of each row.
