@@ -432,6 +432,15 @@ def test_absent_path_is_not_found(tmp_path):
         read_rows(tmp_path / "absent.csv")
 
 
+def test_file_without_a_suffix_is_no_picture(tmp_path):
+    for name in ("table", ".csv", "table."):
+        path = written(tmp_path / name, "a,b\n1,2\n")
+        with pytest.raises(
+            InvalidInputError, match=r"a folder of pictures or a file ending in \.bmp"
+        ):
+            read_rows(path)
+
+
 def test_unknown_suffix_is_told_the_known_ones(tmp_path):
     path = written(tmp_path / "x.xlsx", "")
     with pytest.raises(InvalidInputError, match=r"\.csv, .*\.npy, .*\.parquet, .*got .*x\.xlsx"):

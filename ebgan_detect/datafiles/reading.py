@@ -20,15 +20,16 @@ __all__ = ["read_rows", "stream_rows"]
 
 Reader = Callable[[Path, ReadOptions, int], Iterator[DataRows]]
 
+FOLDER = "/"  # no suffix
 TABLE = ("columns", "drop")
 READERS: Mapping[str, tuple[Reader, tuple[str, ...]]] = {
     **dict.fromkeys(CSV_SUFFIXES, (csv_chunks, (*TABLE, "header"))),
     ".npy": (npy_chunks, TABLE),
     ".npz": (npz_chunks, (*TABLE, "key")),
     ".parquet": (parquet_chunks, TABLE),
-    **dict.fromkeys(("", *IMAGE_SUFFIXES), (image_chunks, ("size",))),
+    **dict.fromkeys((FOLDER, *IMAGE_SUFFIXES), (image_chunks, ("size",))),
 }
-"""The reader for each suffix, `''` for a folder, and the options that it takes."""
+"""The reader for each suffix, or a folder, and the options that it takes."""
 NO_OPTIONS = ReadOptions()
 
 
@@ -116,11 +117,11 @@ def _chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator[Data
     """Chunks from the reader that a path needs; at least one."""
     if not path.exists():
         raise absent(path)
-    suffix = "" if path.is_dir() else path.suffix.lower()
+    suffix = FOLDER if path.is_dir() else path.suffix.lower()
     if suffix not in READERS:
         raise InvalidInputError(
             "data must be a folder of pictures or a file ending in "
-            f"{', '.join(sorted(filter(None, READERS)))}, got {path}"
+            f"{', '.join(sorted(READERS.keys() - {FOLDER}))}, got {path}"
         )
     reader, applicable = READERS[suffix]
     given = [name for name, value in vars(options).items() if value or value is False]
