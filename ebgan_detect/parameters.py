@@ -142,9 +142,9 @@ def flag() -> Rule:
     Returns
     -------
     Rule
-        The rule.
+        The rule; NumPy's count too, as a grid of parameters has them.
     """
-    return Rule(lambda v: isinstance(v, bool), "True or False")
+    return Rule(lambda v: isinstance(v, bool | np.bool_), "True or False")
 
 
 def seed() -> Rule:

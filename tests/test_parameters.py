@@ -27,7 +27,7 @@ NAN, INF = float("nan"), float("inf")
     ("rule", "allowed", "refused"),
     [
         (integer(1), [1, 7, np.int64(3), np.uint8(1)], [0, -1, 1.0, True, "1", None, [1], NAN]),
-        (integer(0), [0, np.int32(0)], [-1, False]),
+        (integer(0), [0, np.int32(0)], [-1, False, np.False_]),
         (real(0), [0, 0.0, 3, np.float32(2.5), 1e300, Fraction(1, 2)], [-1e-9, NAN, INF, True]),
         (real(0, closed="()"), [1e-300], [0, 0.0, -1, "0.5", None, 1j]),
         (real(0, 1), [0, 1, 0.5], [-0.1, 1.1, [0.5]]),
@@ -36,7 +36,7 @@ NAN, INF = float("nan"), float("inf")
         (real(0, 1, closed="()"), [0.5], [0, 1]),
         (one_of("cpu", "gpu"), ["cpu", "gpu"], ["CPU", "", None, 3, ("cpu",), np.array(["cpu"])]),
         (sizes(), [(), (3,), [4, 2], (np.int64(5),)], [(0,), (1.0,), 3, "12", None, (True,), {3}]),
-        (flag(), [True, False], [0, 1, None, "True", np.array([True])]),
+        (flag(), [True, False, np.True_, np.False_], [0, 1, None, "True", np.array([True])]),
         (auto_or(integer(2)), ["auto", 2], [1, "Auto", None, np.array(["auto", "auto"])]),
         (none_or(integer(2)), [None, 2], [1, "None", "auto"]),
         (auto_or(real(0, 0.5, closed="(]")), ["auto", 0.1], [0.7, "0.1", True]),

@@ -63,10 +63,11 @@ def test_loaded_detector_keeps_parameters_and_fitted_attributes(detector, model_
     "parameters",
     [
         {"adversarial": False, "noise": 0.3},
+        {"adversarial": np.False_, "warm_start": np.True_},
         {"margin": (0.1, 0.4), "hidden_sizes": (7, 5), "contamination": np.float64(0.1)},
         {"margin": lambda progress: 1.0, "scaling": "minmax"},
     ],
-    ids=["control", "tuples", "function"],
+    ids=["control", "numpy", "tuples", "function"],
 )
 def test_table_detectors_of_all_kinds_come_back(parameters, tmp_path):
     x = tables()
