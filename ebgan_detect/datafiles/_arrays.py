@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 
 from ebgan_detect.datafiles._shared import (
@@ -26,17 +27,20 @@ NUMBER_TYPES = ("integer", "floating", "boolean")
 
 def npy_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator[DataRows]:
     """Rows of an array on the disk."""
+    with path.open("rb") as stream:
+        if stream.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+            raise _other_content(path, "NPY", "another kind of file or a damaged one")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise InvalidInputError(
-            f"{path} must be an NPY file of numbers, got {error}; write it again with numpy.save"
-        ) from error
+        raise _other_content(path, "NPY", error) from error
     yield from _array_chunks(path, array, options, chunk_bytes)
 
 
 def npz_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator[DataRows]:
     """Rows of one array of an archive."""
+    if not zipfile.is_zipfile(path):
+        raise _other_content(path, "NPZ", "another kind of file or a damaged one")
     try:
         # Opened here, because numpy leaves its own file open when the archive is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -50,10 +54,17 @@ def npz_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator[D
     except InvalidInputError:
         raise
     except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise InvalidInputError(
-            f"{path} must be an NPZ file of numbers, got {error}; write it again with numpy.savez"
-        ) from error
+        raise _other_content(path, "NPZ", error) from error
     yield from _array_chunks(path, array, options, chunk_bytes)
+
+
+def _other_content(path: Path, kind: str, got: object) -> InvalidInputError:
+    """The error of a file that holds something else; numpy would advise to allow pickles."""
+    got = "objects" if "allow_pickle" in str(got) else got
+    writer = {"NPY": "save", "NPZ": "savez"}[kind]
+    return InvalidInputError(
+        f"{path} must be an {kind} file of numbers, got {got}; write it again with numpy.{writer}"
+    )
 
 
 def _array_chunks(
