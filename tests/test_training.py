@@ -256,6 +256,28 @@ def test_callback_error_passes_through():
     assert not game.training
 
 
+class FailAt(Callback):
+    """Fails in one hook."""
+
+    def __init__(self, hook):
+        setattr(self, hook, self.fail)
+
+    def fail(self, run):
+        raise LookupError("mine")
+
+
+@pytest.mark.parametrize(
+    ("hook", "ended"), [("on_train_begin", "a"), ("on_step_end", "ab"), ("on_train_end", "ab")]
+)
+def test_callbacks_that_have_begun_come_to_their_end_whatever_fails(hook, ended):
+    log = []
+    callbacks = [Recorder(log, "a"), FailAt(hook), Recorder(log, "b"), ProgressBar()]
+    with pytest.raises(LookupError, match="mine"):
+        trainer(callbacks=callbacks, max_epochs=1).fit(make_game(), random_rows())
+    assert [name for name, event, *_ in log if event == "end"] == list(ended)
+    assert callbacks[-1]._bar is None or callbacks[-1]._bar.disable  # closed
+
+
 def test_progress_bar_counts_updates_and_shows_energies(capsys):
     bar = ProgressBar("my fit")
     trainer(callbacks=[bar]).fit(make_game(), random_rows())

@@ -47,6 +47,8 @@ class Callback:
     def on_train_end(self, run: TrainingRun) -> None:
         """After the last epoch, when the state to keep is in place; also when training fails.
 
+        Not called where this callback's own `on_train_begin` was not reached or has failed.
+
         Parameters
         ----------
         run : TrainingRun

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,6 +149,7 @@ class _Loop:
         self.average: list[Tensor] = []
         if trainer.average_decay:
             self.average = [each.detach().clone() for each in self.averaged]
+        self.begun: list[Callback] = []
         self.best: float | None = None
         self.best_tensors: dict[str, Tensor] = {}
 
@@ -156,8 +157,8 @@ class _Loop:
         """Resume, train, and leave the state to keep in place."""
         self.resume()
         state = self.state() if self.run.epoch else None
-        self.call("on_train_begin")
         try:
+            self.begin()
             while self.run.epoch < self.run.max_epochs and not self.run.stop:
                 self.train_epoch()
                 state = self.state()
@@ -166,7 +167,7 @@ class _Loop:
                 self.call("on_epoch_end")
         except KeyboardInterrupt:
             if state is None or self.trainer.passes_interrupt:
-                self.call("on_train_end")
+                self.end()
                 raise
             self.put_back(state)
             self.run.interrupted = True
@@ -177,14 +178,14 @@ class _Loop:
                 stacklevel=2,
             )
         except BaseException:
-            self.call("on_train_end")
+            self.end()
             raise
         finally:
             self.objective.eval()
             for optimizer in self.objective.optimizers.values():
                 optimizer.zero_grad(set_to_none=True)
         self.keep()
-        self.call("on_train_end")
+        self.end()
         return self.run
 
     def train_epoch(self) -> None:
@@ -292,6 +293,18 @@ class _Loop:
             with torch.no_grad():
                 for each, average in zip(self.averaged, self.average, strict=True):
                     each.copy_(average)
+
+    def begin(self) -> None:
+        """Call `on_train_begin` of every callback."""
+        for callback in self.trainer.callbacks:
+            callback.on_train_begin(self.run)
+            self.begun.append(callback)
+
+    def end(self) -> None:
+        """Call `on_train_end` of every callback that has begun, also if one of them fails."""
+        with ExitStack() as stack:
+            for callback in reversed(self.begun):
+                stack.callback(callback.on_train_end, self.run)
 
     def call(self, hook: str) -> None:
         """Call one hook of every callback."""
