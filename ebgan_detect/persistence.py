@@ -24,7 +24,7 @@ from ebgan_detect.model import EnergyModel
 from ebgan_detect.networks import Factory
 from ebgan_detect.partition import Partition
 from ebgan_detect.scaling import Scaler
-from ebgan_detect.training import place
+from ebgan_detect.training import place, resolve_device
 
 __all__ = ["load", "save"]
 
@@ -141,11 +141,14 @@ def load(
         weights do not fit the networks.
     FileNotFoundError
         If there is no such file.
+    InvalidParameterError
+        If `device` is unknown or absent.
 
     See Also
     --------
     save : Write the file.
     """
+    resolve_device(device)
     tensors, header = read_sealed(path)
     if header.get("kind") != "detector" or header.get("class") not in CLASSES:
         raise ModelFileError(

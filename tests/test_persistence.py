@@ -76,6 +76,12 @@ def test_table_detectors_of_all_kinds_come_back(parameters, tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "m.ebgan").energy(x), fitted.energy(x))
 
 
+@pytest.mark.parametrize("device", ["foo", None])
+def test_device_that_is_not_there_is_refused_at_once(device, model_file):
+    with pytest.raises(InvalidParameterError, match=f"device must be .* got {device!r}"):
+        load(model_file, device=device)
+
+
 def test_feature_names_come_back(tmp_path):
     frame = pd.DataFrame(tables(), columns=["a", "b", "c"])
     save(EBGANDetector(**BRIEF).fit(frame), tmp_path / "m.ebgan")
