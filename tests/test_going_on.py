@@ -138,6 +138,18 @@ def test_criterion_scores_a_bounded_number_of_validation_rows(table, monkeypatch
     assert lengths == [7]
 
 
+def test_members_that_are_added_count_their_own_epochs(table, tmp_path):
+    detector = EBGANDetector(warm_start=True, **SMALL | {"max_epochs": 2}).fit(table)
+    save(detector.set_params(n_estimators=2), tmp_path / "model.ebgan")
+    loaded = load(tmp_path / "model.ebgan").set_params(warm_start=True, n_estimators=2)
+    for each in (detector, loaded):
+        history = each.fit(table).partial_fit(table).history_
+        epochs = list(zip(history["member"], history["epoch"], strict=True))
+        first, second = [(0, 3), (0, 4), (1, 1), (1, 2)], [(0, 5), (1, 3)]
+        assert epochs == [(0, 1), (0, 2), *first, *second]
+        assert each.n_iter_ == 5
+
+
 def test_warm_start_refuses_fewer_members(table):
     detector = EBGANDetector(n_estimators=2, warm_start=True, **SMALL).fit(table)
     before = detector.energy(table)

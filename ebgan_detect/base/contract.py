@@ -350,7 +350,8 @@ class BaseDetector(ResumableDetector):
                 "member": [k] * len(run.history["epoch"]),
                 **run.history,
             }
-            columns["epoch"] = [done + epoch for epoch in run.history["epoch"]]
+            before = history.get("member", []).count(k)  # fewer where it came later
+            columns["epoch"] = [before + epoch for epoch in run.history["epoch"]]
             for name, values in columns.items():
                 history.setdefault(name, []).extend(values)
         self.history_ = history
