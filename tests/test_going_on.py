@@ -241,18 +241,20 @@ def test_checkpoint_may_be_any_path(table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "checkpoint", ["", 3, b"x", Folder(b"x"), "file", Path("file") / "folder", "a\0"], ids=repr
+    "checkpoint",
+    ["", 3, b"x", Folder(b"x"), "file", Path("file") / "folder", "a\0"],
+    ids=["empty", "number", "bytes", "path of bytes", "file", "below a file", "null byte"],
 )
 def test_checkpoint_that_cannot_be_written_is_refused_before_any_work(
     checkpoint, table, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    begun = InterruptFirstEpochOfRun(1)
-    detector = EBGANDetector(checkpoint=checkpoint, callbacks=[begun], **SMALL)
+    seen = Seen()
+    detector = EBGANDetector(checkpoint=checkpoint, callbacks=[seen], **SMALL)
     with pytest.raises(InvalidParameterError, match=r"checkpoint must be .*folder.*, got "):
         detector.fit(table)
-    assert begun.begun == 0
+    assert seen.rows == []
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
