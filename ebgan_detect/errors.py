@@ -99,8 +99,8 @@ def warn_caller(message: str, category: type[Warning]) -> None:
     category : type
         Kind of warning.
     """
-    package = __name__.partition(".")[0]
+    inside = (__name__.partition(".")[0], "contextlib")  # which enters our own contexts
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == package:
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] in inside:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
