@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -134,7 +134,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         Precision of training; scoring is always in float32. `'auto'` is `'bf16-mixed'` for
         convolutional networks on images of at least 16 pixels a side where the device
         multiplies bfloat16 natively, which halves the time, and `'float32'` elsewhere.
-    checkpoint : str or path, default=None
+    checkpoint : str or path-like, default=None
         Folder that keeps the training state after every epoch. A later `fit` with the same
         rows and parameters goes on from there, to bit-identical weights on a CPU.
     callbacks : list of Callback, default=None
@@ -271,7 +271,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         scaling: str = "auto",
         device: str | torch.device = "auto",
         precision: str = "auto",
-        checkpoint: str | Path | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         callbacks: Sequence[Callback] | None = None,
         warm_start: bool = False,
         preset: str | None = None,
