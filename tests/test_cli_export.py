@@ -137,7 +137,7 @@ def test_missing_files_and_folders(model, tmp_path):
     no_file = "No such file or directory"
     assert failure(run("export", missing, "--onnx", tmp_path / "e.onnx")).endswith(no_file)
     answer = failure(run("export", model, "--onnx", missing / "e.onnx"))
-    assert answer == f"error: {missing}: {no_file}"
+    assert answer == f"error: {missing / 'e.onnx'}: {no_file}"
     assert failure(run("serve-config", missing)) == f"error: {missing}: {no_file}"
     empty = failure(run("serve-config", tmp_path))
     assert "must be a model repository, got a folder without models; write one" in empty

@@ -247,6 +247,7 @@ def test_reconstruction_and_energy_map_on_request(table):
     expected = table.detector.energy_map(table.rows)
     np.testing.assert_allclose(found["energy_map"], expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found["energy_map"].mean(axis=1), table.energy, rtol=1e-5)
+    assert (table.run(np.full_like(table.input[:1], np.nan))["energy_map"] == np.inf).all()
     # Both come from the pass that gives the energy: two layers there, two back.
     layers = [node for node in onnx.load(table.path).graph.node if node.op_type == "Gemm"]
     assert len(layers) == 4
@@ -544,9 +545,7 @@ def test_rescoring_notices_another_threshold(table):
 
 def test_rescoring_notices_a_missing_guard(table):
     # Energies of nan would pass for energies of 1.
-    (name,) = (
-        n for n in constants(table.path, of="Where") if n in constants(table.path, of="Less")
-    )
+    (name,) = {*constants(table.path, of="Where")} & {*constants(table.path, of="Less")}
     broken = altered(table.path, name, lambda value: np.ones_like(value))
     with pytest.raises(ExportError, match="must answer nan with energy=inf and label=-1"):
         rescore(broken, Source.of(table.detector), Limits.of(table.detector), torch.float32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +10,7 @@ import typer
 from ebgan_detect.cli._display import note
 from ebgan_detect.cli._options import Quiet, refuse_overwriting
 from ebgan_detect.export import export_onnx, export_triton
+from ebgan_detect.files import check_writable
 from ebgan_detect.persistence import load
 
 
@@ -128,7 +127,6 @@ def export(
         raise typer.BadParameter(f"give one of --onnx and --triton, got {triton and 'both'}")
     if given:
         raise typer.BadParameter("options under 'With --triton' need --triton, got --onnx")
-    if not onnx.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(onnx.parent))
+    check_writable(onnx)
     refuse_overwriting(onnx, model, option="--onnx")
     typer.echo(export_onnx(load(model, device="cpu"), onnx, **outputs))

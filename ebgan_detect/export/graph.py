@@ -129,7 +129,7 @@ class ExportedGraph(nn.Module):
         if self.reconstruction:
             answers.append(model.reconstruct(x).float())
         if self.energy_map:
-            answers.append(split.float())
+            answers.append(torch.where(split.isnan(), math.inf, split).float())  # as the energy
         return tuple(answers)
 
 

@@ -32,7 +32,7 @@ class KeepsConnections(BaseEstimator, ABC):
         settings = self._settings()
         with _ENTRANCE:
             session: Session | None = self.__dict__.get("_open")
-            if session is None or not session.serves(session.settings):
+            if session is None or not session.serves(session.settings):  # of another process
                 self._open = session = Session(settings)
             session.blocks += 1
         return self
