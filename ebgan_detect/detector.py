@@ -86,11 +86,18 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     noise : 'auto' or float, default='auto'
         Denoising: largest standard deviation of noise on the encoder's input [scaled
         input unit].
+    coarse_weight : 'auto' or float, default='auto'
+        Weight, in [0, 1], that errors averaged over blocks of 2 and 4 pixels have in the
+        energies of images, as in `ebgan_detect.losses.energy_map`. Fine detail, which no
+        autoencoder gets right, cancels within a block; a part that is missing or too much does
+        not. `'auto'`: 0 for tables and images below 16 pixels a side. For others 1 less the
+        weight of the hinge, which lifts squared errors, so that they are what it teaches; 1
+        without an adversary.
     complexity_exponent : 'auto' or float, default='auto'
         Energies of images with less detail than nearly all training images are divided by this
         power of their complexity, their total variation over what all but a twentieth of the
         training images have [3]_: a plain or smooth image leaves an autoencoder little to fail
-        on, even one that it never saw. 0 gives the plain squared error; so does `'auto'` for
+        on, even one that it never saw. 0 leaves energies as they are; so does `'auto'` for
         tables, and it is 1 for images.
     n_estimators : int, default=1
         Members, each trained from another seed, whose energies are averaged.
@@ -169,6 +176,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         `'healthy'`, or what went wrong and its remedy.
     hinge_weight_ : float
         Weight of the hinge in force; nan without an adversary.
+    coarse_weight_ : float
+        Weight of coarse errors in force.
     settings_ : dict
         Values in place of `'auto'` where they follow from the kind of input, and settings that
         no parameter sets.
@@ -236,6 +245,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         "generator_rate": real(0, closed="()"),
         "replay_size": auto_or(integer(0)),
         "noise": auto_or(real(0)),
+        "coarse_weight": auto_or(real(0, 1)),
         "complexity_exponent": auto_or(real(0)),
         "n_snapshots": auto_or(integer(1)),
         "preset": none_or(one_of("paper")),
@@ -255,6 +265,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         hinge_weight: str | float = "auto",
         replay_size: str | int = "auto",
         noise: str | float = "auto",
+        coarse_weight: str | float = "auto",
         complexity_exponent: str | float = "auto",
         n_estimators: int = 1,
         n_snapshots: str | int = "auto",
@@ -288,6 +299,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         self.hinge_weight = hinge_weight
         self.replay_size = replay_size
         self.noise = noise
+        self.coarse_weight = coarse_weight
         self.complexity_exponent = complexity_exponent
         self.n_estimators = n_estimators
         self.n_snapshots = n_snapshots
@@ -333,14 +345,21 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         """
         return self._mean_of_games("hinge_weight")
 
+    @property
+    def coarse_weight_(self) -> float:
+        """Weight of coarse errors in force.
+
+        Returns
+        -------
+        float
+            Mean over the members, in [0, 1]; 0 where the energy is the mean squared error.
+        """
+        return self._mean_of_games("coarse_weight")
+
     def _mean_of_games(self, name: str) -> float:
-        """Mean of a number over the members that have an adversary."""
+        """Mean of a number over the members whose games have it."""
         check_is_fitted(self, "model_")
-        values = [
-            float(getattr(game, name))
-            for game in self.model_.members
-            if isinstance(game, EBGANObjective)
-        ]
+        values = [float(getattr(game, name)) for game in self.model_.members if hasattr(game, name)]
         return float(np.mean(values)) if values else math.nan
 
     # --- the game ---------------------------------------------------------------------------
@@ -381,6 +400,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             "negatives_ratio": 1,
             "n_snapshots": 1,
             "noise": 0.0,
+            "coarse_weight": 0.0,
             "complexity_exponent": 0.0,
             "replay_size": 0,
         }
@@ -399,11 +419,17 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         """Build the networks, settle the margin, and set up the game."""
         settings = self.settings_
         networks = self._networks(plan)
+        coarse_weight = settings.get("coarse_weight", 0.0)  # older files lack it
         if not self.adversarial:
             return AutoEncoderObjective(
-                networks, noise=settings["noise"], n_snapshots=settings["n_snapshots"]
+                networks,
+                noise=settings["noise"],
+                n_snapshots=settings["n_snapshots"],
+                coarse_weight=coarse_weight,
             )
         margin, hinge_weight = self._terms(plan, networks)
+        if self.coarse_weight == "auto":
+            coarse_weight *= max(0.0, 1 - hinge_weight)
         return EBGANObjective(
             networks,
             input_shape=plan.input_shape,
@@ -416,6 +442,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             generator_rate=self.generator_rate,
             noise=settings["noise"],
             n_snapshots=settings["n_snapshots"],
+            coarse_weight=coarse_weight,
         )
 
     def _terms(

@@ -28,7 +28,7 @@ from ebgan_detect.training import place, resolve_device
 
 __all__ = ["load", "save"]
 
-FORMAT = 1
+FORMAT = 2
 CLASSES: Mapping[str, type[BaseDetector]] = {
     kind.__name__: kind for kind in (EBGANDetector, AutoEncoderDetector, VAEDetector, GANDetector)
 }

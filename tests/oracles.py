@@ -134,3 +134,18 @@ def total_variation(image):
                 if j + 1 < width:
                     differences.append(abs(channel[i, j + 1] - channel[i, j]))
     return math.fsum(differences) / (channels * height * width)
+
+
+def coarse_energy(error, weight):
+    """Energy of one image's errors of shape (c, h, w) that counts means over blocks."""
+    _, height, width = error.shape
+    scales = []
+    for side in (1, 2, 4):
+        padded = np.pad(error, ((0, 0), (0, -height % side), (0, -width % side)))
+        square = np.zeros_like(padded)
+        for top in range(0, padded.shape[1], side):
+            for left in range(0, padded.shape[2], side):
+                block = slice(None), slice(top, top + side), slice(left, left + side)
+                square[block] = (padded[block].mean(axis=(1, 2), keepdims=True)) ** 2
+        scales.append(side**2 * square[:, :height, :width].mean())
+    return (1 - weight) * scales[0] + weight * np.mean(scales)

@@ -15,6 +15,9 @@ from ebgan_detect.training import fastest_precision, resolve_device
 
 __all__ = ["ArchitectureMixin"]
 
+OF_IMAGES = {"coarse_weight": "blocks of pixels", "complexity_exponent": "a total variation"}
+"""Parameters that only images have a use for, and why."""
+
 
 class ArchitectureMixin(ScoringDetector):
     """Adds the choice of networks, and the defaults that detectors share."""
@@ -54,18 +57,21 @@ class ArchitectureMixin(ScoringDetector):
         }
 
     def _autoencoder_defaults(self, *, is_image: bool) -> dict[str, Any]:
-        """One autoencoder for each kind of input, and what its energies are relative to."""
-        exponent = getattr(self, "complexity_exponent", "auto")
-        if not is_image and exponent not in ("auto", 0):
-            raise InvalidParameterError(
-                f"complexity_exponent must be 'auto' or 0 for tables, got {exponent}; only images "
-                "have a total variation"
-            )
-        own = (
-            {"code_dim": 32, "noise": 0.0, "complexity_exponent": 1.0}
-            if is_image
-            else {"code_dim": 64, "noise": 0.5, "complexity_exponent": 0.0}
-        )
+        """One autoencoder for each kind of input, and how its errors make an energy."""
+        own: dict[str, Any]
+        if is_image:
+            own = {"code_dim": 32, "noise": 0.0, "coarse_weight": 0.0, "complexity_exponent": 1.0}
+            if min(self.input_shape_[-2:]) >= 16:
+                own["coarse_weight"] = 1.0
+        else:
+            own = {"code_dim": 64, "noise": 0.5, "coarse_weight": 0.0, "complexity_exponent": 0.0}
+            for name, lack in OF_IMAGES.items():
+                value = getattr(self, name, "auto")
+                if value not in ("auto", 0):
+                    raise InvalidParameterError(
+                        f"{name} must be 'auto' or 0 for tables, got {value}; "
+                        f"only images have {lack}"
+                    )
         return self._network_defaults(is_image=is_image) | own
 
     def _resolved_architecture(self, *, is_image: bool) -> Any:

@@ -44,9 +44,13 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
     noise : 'auto' or float, default='auto'
         Denoising: largest standard deviation of noise on the encoder's input [scaled
         input unit].
+    coarse_weight : 'auto' or float, default='auto'
+        Weight, in [0, 1], that errors averaged over blocks of 2 and 4 pixels have in the
+        energies of images, as in `EBGANDetector`. `'auto'`: 1 for images of at least 16 pixels
+        a side, else 0.
     complexity_exponent : 'auto' or float, default='auto'
         Power of their complexity that energies of plain images are divided by, as in
-        `EBGANDetector`; 0 gives the plain squared error.
+        `EBGANDetector`; 0 leaves them as they are.
     n_estimators : int, default=1
         Members whose energies are averaged.
     n_snapshots : int, default=1
@@ -126,7 +130,8 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
 
     .. math:: E(x) = \frac{1}{d} \lVert x - \mathrm{Dec}(\mathrm{Enc}(x)) \rVert^2 ,
 
-    and for unusually plain images that relative to their complexity.
+    for images of 16 pixels a side or more that of several scales (`coarse_weight`), and for
+    unusually plain ones that relative to their complexity.
 
     With `noise` the encoder sees ``x + level * e`` in training, where `level` is uniform in
     [0, noise] and `e` standard normal, and must give back `x` [2]_. An autoencoder also
@@ -154,6 +159,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         **ArchitectureMixin._architecture_rules,
         "code_dim": auto_or(integer(1)),
         "noise": auto_or(real(0)),
+        "coarse_weight": auto_or(real(0, 1)),
         "complexity_exponent": auto_or(real(0)),
         "n_snapshots": integer(1),
         **BaseDetector._rules,
@@ -166,6 +172,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         hidden_sizes: str | Sequence[int] = "auto",
         code_dim: str | int = "auto",
         noise: str | float = "auto",
+        coarse_weight: str | float = "auto",
         complexity_exponent: str | float = "auto",
         n_estimators: int = 1,
         n_snapshots: int = 1,
@@ -191,6 +198,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         self.hidden_sizes = hidden_sizes
         self.code_dim = code_dim
         self.noise = noise
+        self.coarse_weight = coarse_weight
         self.complexity_exponent = complexity_exponent
         self.n_estimators = n_estimators
         self.n_snapshots = n_snapshots
@@ -225,5 +233,8 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         )
         networks = build_autoencoder(factory, plan.input_shape, seed=plan.seed)
         return AutoEncoderObjective(
-            networks, noise=self.settings_["noise"], n_snapshots=self.n_snapshots
+            networks,
+            noise=self.settings_["noise"],
+            n_snapshots=self.n_snapshots,
+            coarse_weight=self.settings_.get("coarse_weight", 0.0),  # older files lack it
         )

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ebgan_detect.base import BaseDetector
 from ebgan_detect.data import Rows
+from ebgan_detect.losses.energy import SIDES
 from ebgan_detect.model import EnergyModel
-from ebgan_detect.objectives import VAEObjective
+from ebgan_detect.objectives import AutoEncoderObjective, VAEObjective
 
 __all__ = ["Limits", "scored"]
 
@@ -54,10 +55,12 @@ def scored(detector: BaseDetector, rows: Rows) -> tuple[NDArray[np.float64], NDA
 
 
 def _mean_square(model: EnergyModel, rows: torch.Tensor) -> torch.Tensor:
-    """Mean square of scaled rows."""
+    """Mean square of scaled rows, times what an energy multiplies the errors of a row by."""
     scaled = model.scale(rows)
     mean_square = scaled.flatten(1).double().square().mean(dim=1)
-    # What multiplies an energy multiplies its errors.
+    weights = [g.coarse_weight for g in model.games() if isinstance(g, AutoEncoderObjective)]
+    # By Cauchy and Schwarz errors grow no more than the root of the sum of the scales' weights.
+    mean_square *= 1 + max(weights, default=0.0) * (np.square(SIDES).mean() - 1)
     return mean_square if model.complexity is None else mean_square * model.complexity(scaled)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
+from torch.nn.functional import avg_pool2d, mse_loss, pad
 
 from ebgan_detect.errors import InvalidInputError
 from ebgan_detect.losses._checks import check_same_shape, check_vector
@@ -24,9 +24,19 @@ __all__ = [
     "reconstruction_energy",
 ]
 
+SIDES = (1, 2, 4)
+"""Sides of the blocks [pixels] of an energy that counts coarse errors."""
 
-def energy_map(x: Tensor, reconstruction: Tensor) -> Tensor:
+
+def energy_map(x: Tensor, reconstruction: Tensor, *, coarse_weight: float = 0.0) -> Tensor:
     """Split the energy of each row over its features.
+
+    With ``r = x - reconstruction`` and its mean ``r_k`` over each block of k x k pixels,
+
+    ``E = (1 - w) mean r^2 + w (mean r^2 + 4 mean r_2^2 + 16 mean r_4^2) / 3``
+
+    where `w` is the coarse weight. Errors that are independent from pixel to pixel count alike
+    at every scale; those that agree over a block count more, up to k^2 times as much.
 
     Parameters
     ----------
@@ -34,12 +44,16 @@ def energy_map(x: Tensor, reconstruction: Tensor) -> Tensor:
         Scaled input.
     reconstruction : Tensor of shape (n, ...)
         What the autoencoder makes of `x`.
+    coarse_weight : float, default=0.0
+        Weight of the mean over three scales, in [0, 1]; 0 for the mean squared error. Above 0
+        rows must be images, of shape (n, c, h, w); where a block reaches over the edge, there
+        is no error beyond.
 
     Returns
     -------
     Tensor of shape (n, ...)
-        Squared error of every feature [scaled input unit ** 2], >= 0. Its mean over
-        the features of a row is that row's energy.
+        Share of every feature [scaled input unit ** 2], >= 0: its squared error, and the squared
+        means of its blocks. The mean over the features of a row is that row's energy.
 
     Raises
     ------
@@ -50,9 +64,28 @@ def energy_map(x: Tensor, reconstruction: Tensor) -> Tensor:
     --------
     >>> energy_map(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0]]))
     tensor([[0., 4.]])
+    >>> even, odd = torch.ones(1, 1, 4, 4), torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).tile(2, 2)
+    >>> images = torch.cat([even, odd.reshape(even.shape)])
+    >>> energy_map(images, torch.zeros_like(images), coarse_weight=1.0).mean(dim=(1, 2, 3))
+    tensor([7.0000, 0.3333])
     """
     check_same_shape(x, reconstruction)
-    return mse_loss(reconstruction, x, reduction="none")
+    if not coarse_weight:
+        return mse_loss(reconstruction, x, reduction="none")
+    residual = reconstruction - x
+    scales = torch.stack([side * _block_means(residual, side) for side in SIDES])
+    return torch.lerp(residual.square(), scales.square().mean(dim=0), coarse_weight)
+
+
+def _block_means(images: Tensor, side: int) -> Tensor:
+    """For every pixel the mean over its block; past the edge there are zeros."""
+    if side == 1:
+        return images
+    n, channels, height, width = images.shape
+    means = avg_pool2d(pad(images, (0, -width % side, 0, -height % side)), side)
+    down, across = means.shape[-2:]
+    spread = means[..., :, None, :, None].expand(n, channels, down, side, across, side)
+    return spread.reshape(n, channels, down * side, across * side)[..., :height, :width]
 
 
 def reconstruction_energy(x: Tensor, reconstruction: Tensor) -> Tensor:

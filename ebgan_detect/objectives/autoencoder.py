@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +36,9 @@ class AutoEncoderObjective(Objective):
     n_snapshots : int
         States of the autoencoder whose energies are averaged: the final one, and others
         taken at equal intervals over the second half of training [1]_.
+    coarse_weight : float
+        Of the energies of images that are scored, as in `energy_map`; training minimises the
+        squared error.
 
     References
     ----------
@@ -48,6 +52,7 @@ class AutoEncoderObjective(Objective):
         noise: float = 0.0,
         betas: tuple[float, float] = (0.5, 0.99),
         n_snapshots: int = 1,
+        coarse_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = networks.encoder
@@ -55,6 +60,7 @@ class AutoEncoderObjective(Objective):
         self.noise = noise
         self.betas = betas
         self.n_snapshots = n_snapshots
+        self.coarse_weight = coarse_weight
         self.earlier = nn.ModuleList()
         self._taken = 0
 
@@ -145,11 +151,12 @@ class AutoEncoderObjective(Objective):
         Returns
         -------
         Tensor of shape (n, ...), float32
-            Squared errors, averaged over the snapshots; the mean of a row is its energy.
+            Its energy's split, averaged over the snapshots; the mean of a row is its energy.
         """
-        total = energy_map(x, self.reconstruct(x))
+        split = partial(energy_map, x, coarse_weight=self.coarse_weight)
+        total = split(self.reconstruct(x))
         for state in self.earlier:
-            total = total + energy_map(x, state(x))
+            total = total + split(state(x))
         return total / (1 + len(self.earlier)) if self.earlier else total
 
     @override

@@ -52,6 +52,8 @@ class EBGANObjective(AutoEncoderObjective):
         Adam's decay rates.
     n_snapshots : int
         As in `AutoEncoderObjective`.
+    coarse_weight : float
+        As in `AutoEncoderObjective`; the game is played for squared errors.
 
     References
     ----------
@@ -78,8 +80,15 @@ class EBGANObjective(AutoEncoderObjective):
         noise: float = 0.0,
         betas: tuple[float, float] = (0.5, 0.99),
         n_snapshots: int = 1,
+        coarse_weight: float = 0.0,
     ) -> None:
-        super().__init__(networks, noise=noise, betas=betas, n_snapshots=n_snapshots)
+        super().__init__(
+            networks,
+            noise=noise,
+            betas=betas,
+            n_snapshots=n_snapshots,
+            coarse_weight=coarse_weight,
+        )
         self.generator = networks.generator
         self.latent_dim = latent_dim
         self.margin_schedule = margin if callable(margin) else None
