@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 SIDES = (1, 2, 4)
-"""Sides of the blocks [pixels] of an energy that counts coarse errors."""
+"""Sides of the blocks [pixels] of an energy that counts coarse errors, each twice the last."""
 
 
 def energy_map(x: Tensor, reconstruction: Tensor, *, coarse_weight: float = 0.0) -> Tensor:
@@ -73,19 +73,26 @@ def energy_map(x: Tensor, reconstruction: Tensor, *, coarse_weight: float = 0.0)
     if not coarse_weight:
         return mse_loss(reconstruction, x, reduction="none")
     residual = reconstruction - x
-    scales = torch.stack([side * _block_means(residual, side) for side in SIDES])
-    return torch.lerp(residual.square(), scales.square().mean(dim=0), coarse_weight)
+    return torch.lerp(residual.square(), _mean_over_scales(residual), coarse_weight)
 
 
-def _block_means(images: Tensor, side: int) -> Tensor:
-    """For every pixel the mean over its block; past the edge there are zeros."""
-    if side == 1:
-        return images
+def _mean_over_scales(residual: Tensor) -> Tensor:
+    """Squared means over blocks of all sides, each times its pixels, spread over these."""
+    height, width = residual.shape[-2:]
+    means = [pad(residual, (0, -width % SIDES[-1], 0, -height % SIDES[-1]))]
+    while len(means) < len(SIDES):
+        means.append(avg_pool2d(means[-1], 2))
+    total = torch.zeros_like(means[-1])
+    for side, mean in zip(reversed(SIDES), reversed(means), strict=True):
+        total = (total if side == SIDES[-1] else _doubled(total)) + side**2 * mean.square()
+    return total[..., :height, :width] / len(SIDES)
+
+
+def _doubled(images: Tensor) -> Tensor:
+    """Images of twice the height and width: every pixel becomes a block."""
     n, channels, height, width = images.shape
-    means = avg_pool2d(pad(images, (0, -width % side, 0, -height % side)), side)
-    down, across = means.shape[-2:]
-    spread = means[..., :, None, :, None].expand(n, channels, down, side, across, side)
-    return spread.reshape(n, channels, down * side, across * side)[..., :height, :width]
+    blocks = images[..., :, None, :, None].expand(n, channels, height, 2, width, 2)
+    return blocks.reshape(n, channels, 2 * height, 2 * width)
 
 
 def reconstruction_energy(x: Tensor, reconstruction: Tensor) -> Tensor:
