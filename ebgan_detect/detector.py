@@ -90,9 +90,9 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         Weight, in [0, 1], that errors averaged over blocks of 2 and 4 pixels have in the
         energies of images, as in `ebgan_detect.losses.energy_map`. Fine detail, which no
         autoencoder gets right, cancels within a block; a part that is missing or too much does
-        not. `'auto'`: 0 for tables and images below 16 pixels a side. For others 1 less the
-        weight of the hinge, which lifts squared errors, so that they are what it teaches; 1
-        without an adversary.
+        not. `'auto'`: 0 for tables and images below 16 pixels a side. For others it falls with
+        the logarithm of the hinge's weight, from 1 at 0.1 to 0 at 1: what a hinge lifts are
+        squared errors, which know most where it is full. Without an adversary it is 1.
     complexity_exponent : 'auto' or float, default='auto'
         Energies of images with less detail than nearly all training images are divided by this
         power of their complexity, their total variation over what all but a twentieth of the
@@ -429,7 +429,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             )
         margin, hinge_weight = self._terms(plan, networks)
         if self.coarse_weight == "auto":
-            coarse_weight *= max(0.0, 1 - hinge_weight)
+            coarse_weight *= _lightness(hinge_weight)
         return EBGANObjective(
             networks,
             input_shape=plan.input_shape,
@@ -493,6 +493,11 @@ def _lightened(ratio: float, start: float, stop: float) -> float:
     """
     share = math.log(ratio / start) / math.log(stop / start)
     return float(LIGHT_HINGE ** min(max(share, 0.0), 1.0))
+
+
+def _lightness(hinge_weight: float) -> float:
+    """How light a hinge is: 0 from weight 1 on, 1 up to `LIGHT_HINGE`, the logarithm between."""
+    return min(max(math.log(hinge_weight) / math.log(LIGHT_HINGE), 0.0), 1.0)
 
 
 def _checked(schedule: Callable[[float], float], progress: float) -> float:
