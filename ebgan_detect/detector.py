@@ -91,8 +91,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         energies of images, as in `ebgan_detect.losses.energy_map`. Fine detail, which no
         autoencoder gets right, cancels within a block; a part that is missing or too much does
         not. `'auto'`: 0 for tables and images below 16 pixels a side. For others it falls with
-        the logarithm of the hinge's weight, from 1 at 0.1 to 0 at 1: what a hinge lifts are
-        squared errors, which know most where it is full. Without an adversary it is 1.
+        the inverse of the hinge's weight, from 1 at 0.1 to 0 at 1: what a hinge lifts are
+        squared errors, and these tell most where it is heavy. Without an adversary it is 1.
     complexity_exponent : 'auto' or float, default='auto'
         Energies of images with less detail than nearly all training images are divided by this
         power of their complexity, their total variation over what all but a twentieth of the
@@ -496,8 +496,8 @@ def _lightened(ratio: float, start: float, stop: float) -> float:
 
 
 def _lightness(hinge_weight: float) -> float:
-    """How light a hinge is: 0 from weight 1 on, 1 up to `LIGHT_HINGE`, the logarithm between."""
-    return min(max(math.log(hinge_weight) / math.log(LIGHT_HINGE), 0.0), 1.0)
+    """How light a hinge is: 1 up to `LIGHT_HINGE`, 0 from weight 1 on, between as its inverse."""
+    return min(max((1 / hinge_weight - 1) / (1 / LIGHT_HINGE - 1), 0.0), 1.0)
 
 
 def _checked(schedule: Callable[[float], float], progress: float) -> float:
