@@ -76,10 +76,11 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         Weight of the pulling-away term in the generator's loss.
     hinge_weight : 'auto' or float, default='auto'
         Weight of the hinge in the discriminator's loss; 1 in the paper. `'auto'`: 0.1 for
-        tables. For images 1; but where their sides have 16 pixels or more and the margin's
-        pilot tells strangers without an adversary, in that turning images by a quarter
-        multiplies their energy, less: between the two factors ``settings_['turned_ratios']``
-        the weight falls, as a power of the factor, from 1 to 0.1.
+        tables. For images 1; but where their sides have 16 pixels or more the margin's pilot is
+        asked what turning images by a quarter multiplies their energy by. Above the last of the
+        four factors ``settings_['turned_ratios']`` it tells strangers without an adversary, and
+        below the first a turn says nothing: there the weight is 0.1. Between the two in the
+        middle it is 1, and on the way to them a power of the factor.
     replay_size : 'auto' or int, default='auto'
         Number of earlier generated rows that half of the negatives are drawn from; 0 for
         none, as in the paper. Images then have two negatives for each real row.
@@ -377,7 +378,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             large = min(self.input_shape_[-2:]) >= 16
             return (
                 common
-                | ({"turned_ratios": (2.35, 2.85)} if large else {})
+                | ({"turned_ratios": (1.5, 1.8, 2.35, 2.85)} if large else {})
                 | {
                     "hinge_weight": 1.0,
                     "margin_multiple": 4.0,
@@ -471,7 +472,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         energy = plan.pilot(pilot)
         usual = energy()
         if self.hinge_weight == "auto" and "turned_ratios" in settings:
-            weight *= _lightened(energy(turned) / usual, *settings["turned_ratios"])
+            weight *= _lightened(energy(turned) / usual, settings["turned_ratios"])
         return float(settings["margin_multiple"] * usual), weight
 
     def _networks(self, plan: MemberPlan) -> Networks:
@@ -486,12 +487,16 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         return build_networks(factory, plan.input_shape, latent_dim=latent_dim, seed=plan.seed)
 
 
-def _lightened(ratio: float, start: float, stop: float) -> float:
-    """1 for ratios up to start, `LIGHT_HINGE` from stop on, a power of the ratio between them.
+def _lightened(ratio: float, bounds: Sequence[float]) -> float:
+    """1 between the two middle bounds, `LIGHT_HINGE` beyond the outer ones, powers of it between.
 
     A step would let pilots that differ by a hundredth train games that differ tenfold.
     """
-    share = math.log(ratio / start) / math.log(stop / start)
+    *lower, stop, high = bounds
+    share = math.log(ratio / stop) / math.log(high / stop)
+    if lower:  # older files have the upper two alone
+        low, start = lower
+        share = max(share, math.log(start / ratio) / math.log(start / low))
     return float(LIGHT_HINGE ** min(max(share, 0.0), 1.0))
 
 
