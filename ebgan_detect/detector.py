@@ -76,24 +76,22 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         Weight of the pulling-away term in the generator's loss.
     hinge_weight : 'auto' or float, default='auto'
         Weight of the hinge in the discriminator's loss; 1 in the paper. `'auto'`: 0.1 for
-        tables. For images 1; but where their sides have 16 pixels or more the margin's pilot is
-        asked what turning images by a quarter multiplies their energy by. Above the last of the
-        four factors ``settings_['turned_ratios']`` it tells strangers without an adversary, and
-        below the first a turn says nothing: there the weight is 0.1. Between the two in the
-        middle it is 1, and on the way to them a power of the factor.
+        tables. For images 1; but where their sides have 16 pixels or more and the margin's
+        pilot tells strangers without an adversary, in that turning images by a quarter
+        multiplies their energy, less: between the two factors ``settings_['turned_ratios']``
+        the weight falls, as a power of the factor, from 1 to 0.1.
     replay_size : 'auto' or int, default='auto'
         Number of earlier generated rows that half of the negatives are drawn from; 0 for
         none, as in the paper. Images then have two negatives for each real row.
     noise : 'auto' or float, default='auto'
         Denoising: largest standard deviation of noise on the encoder's input [scaled
         input unit].
-    coarse_weight : 'auto' or float, default='auto'
+    coarse_weight : float, default=0.0
         Weight, in [0, 1], that errors averaged over blocks of 2 and 4 pixels have in the
         energies of images, as in `ebgan_detect.losses.energy_map`. Fine detail, which no
         autoencoder gets right, cancels within a block; a part that is missing or too much does
-        not. `'auto'`: 0 for tables and images below 16 pixels a side. For others it falls with
-        the inverse of the hinge's weight, from 1 at 0.1 to 0 at 1: what a hinge lifts are
-        squared errors, and these tell most where it is heavy. Without an adversary it is 1.
+        not. 1 tells one kind of images from others better, mixed ones no better, and noise
+        among photographs worse. Training minimises squared errors, whatever is scored.
     complexity_exponent : 'auto' or float, default='auto'
         Energies of images with less detail than nearly all training images are divided by this
         power of their complexity, their total variation over what all but a twentieth of the
@@ -177,8 +175,6 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         `'healthy'`, or what went wrong and its remedy.
     hinge_weight_ : float
         Weight of the hinge in force; nan without an adversary.
-    coarse_weight_ : float
-        Weight of coarse errors in force.
     settings_ : dict
         Values in place of `'auto'` where they follow from the kind of input, and settings that
         no parameter sets.
@@ -246,7 +242,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         "generator_rate": real(0, closed="()"),
         "replay_size": auto_or(integer(0)),
         "noise": auto_or(real(0)),
-        "coarse_weight": auto_or(real(0, 1)),
+        "coarse_weight": real(0, 1),
         "complexity_exponent": auto_or(real(0)),
         "n_snapshots": auto_or(integer(1)),
         "preset": none_or(one_of("paper")),
@@ -266,7 +262,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         hinge_weight: str | float = "auto",
         replay_size: str | int = "auto",
         noise: str | float = "auto",
-        coarse_weight: str | float = "auto",
+        coarse_weight: float = 0.0,
         complexity_exponent: str | float = "auto",
         n_estimators: int = 1,
         n_snapshots: str | int = "auto",
@@ -346,21 +342,14 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         """
         return self._mean_of_games("hinge_weight")
 
-    @property
-    def coarse_weight_(self) -> float:
-        """Weight of coarse errors in force.
-
-        Returns
-        -------
-        float
-            Mean over the members, in [0, 1]; 0 where the energy is the mean squared error.
-        """
-        return self._mean_of_games("coarse_weight")
-
     def _mean_of_games(self, name: str) -> float:
-        """Mean of a number over the members whose games have it."""
+        """Mean of a number over the members that have an adversary."""
         check_is_fitted(self, "model_")
-        values = [float(getattr(game, name)) for game in self.model_.members if hasattr(game, name)]
+        values = [
+            float(getattr(game, name))
+            for game in self.model_.members
+            if isinstance(game, EBGANObjective)
+        ]
         return float(np.mean(values)) if values else math.nan
 
     # --- the game ---------------------------------------------------------------------------
@@ -378,7 +367,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             large = min(self.input_shape_[-2:]) >= 16
             return (
                 common
-                | ({"turned_ratios": (1.5, 1.8, 2.35, 2.85)} if large else {})
+                | ({"turned_ratios": (2.35, 2.85)} if large else {})
                 | {
                     "hinge_weight": 1.0,
                     "margin_multiple": 4.0,
@@ -401,7 +390,6 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             "negatives_ratio": 1,
             "n_snapshots": 1,
             "noise": 0.0,
-            "coarse_weight": 0.0,
             "complexity_exponent": 0.0,
             "replay_size": 0,
         }
@@ -420,17 +408,14 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         """Build the networks, settle the margin, and set up the game."""
         settings = self.settings_
         networks = self._networks(plan)
-        coarse_weight = settings.get("coarse_weight", 0.0)  # older files lack it
         if not self.adversarial:
             return AutoEncoderObjective(
                 networks,
                 noise=settings["noise"],
                 n_snapshots=settings["n_snapshots"],
-                coarse_weight=coarse_weight,
+                coarse_weight=self.coarse_weight,
             )
         margin, hinge_weight = self._terms(plan, networks)
-        if self.coarse_weight == "auto":
-            coarse_weight *= _lightness(hinge_weight)
         return EBGANObjective(
             networks,
             input_shape=plan.input_shape,
@@ -443,7 +428,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             generator_rate=self.generator_rate,
             noise=settings["noise"],
             n_snapshots=settings["n_snapshots"],
-            coarse_weight=coarse_weight,
+            coarse_weight=self.coarse_weight,
         )
 
     def _terms(
@@ -472,7 +457,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         energy = plan.pilot(pilot)
         usual = energy()
         if self.hinge_weight == "auto" and "turned_ratios" in settings:
-            weight *= _lightened(energy(turned) / usual, settings["turned_ratios"])
+            weight *= _lightened(energy(turned) / usual, *settings["turned_ratios"])
         return float(settings["margin_multiple"] * usual), weight
 
     def _networks(self, plan: MemberPlan) -> Networks:
@@ -487,22 +472,13 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         return build_networks(factory, plan.input_shape, latent_dim=latent_dim, seed=plan.seed)
 
 
-def _lightened(ratio: float, bounds: Sequence[float]) -> float:
-    """1 between the two middle bounds, `LIGHT_HINGE` beyond the outer ones, powers of it between.
+def _lightened(ratio: float, start: float, stop: float) -> float:
+    """1 for ratios up to start, `LIGHT_HINGE` from stop on, a power of the ratio between them.
 
     A step would let pilots that differ by a hundredth train games that differ tenfold.
     """
-    *lower, stop, high = bounds
-    share = math.log(ratio / stop) / math.log(high / stop)
-    if lower:  # older files have the upper two alone
-        low, start = lower
-        share = max(share, math.log(start / ratio) / math.log(start / low))
+    share = math.log(ratio / start) / math.log(stop / start)
     return float(LIGHT_HINGE ** min(max(share, 0.0), 1.0))
-
-
-def _lightness(hinge_weight: float) -> float:
-    """How light a hinge is: 1 up to `LIGHT_HINGE`, 0 from weight 1 on, between as its inverse."""
-    return min(max((1 / hinge_weight - 1) / (1 / LIGHT_HINGE - 1), 0.0), 1.0)
 
 
 def _checked(schedule: Callable[[float], float], progress: float) -> float:

@@ -19,7 +19,7 @@ from benchmarks.common import RESULTS, markdown, metrics, result_path, run_once
 from benchmarks.images import corruptions
 from benchmarks.images.datasets import Array, development_part, load
 from benchmarks.images.energies import GAMES
-from benchmarks.images.methods import METHODS, PLAIN_ERROR, UNTRAINED_ROWS
+from benchmarks.images.methods import METHODS, UNTRAINED_ROWS
 from ebgan_detect import EBGANDetector
 from ebgan_detect.files import write_atomically
 
@@ -56,7 +56,7 @@ def measure(by_way: ByWay, case: Case, game: str, seed: int) -> dict[str, Any]:
     one = protocol == "one class"
     normal = images.train[is_class if one else ~is_class]
     judged = images.test[is_test if one else ~is_test]
-    detector = HalfTheUpdates(**GAMES[game], random_state=seed, **PLAIN_ERROR)
+    detector = HalfTheUpdates(**GAMES[game], random_state=seed, complexity_exponent=0.0)
     detector.fit(normal[:UNTRAINED_ROWS] if game == "untrained" else normal)
     kinds = {str(k): images.test[images.test_labels == k] for k in classes}
     abnormal = {"all others": images.test[~is_test]} if one else kinds

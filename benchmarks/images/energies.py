@@ -5,8 +5,8 @@
 Trains on development cases, with an adversary, without and not at all, scores every model in each
 way, keeps one JSON for each model under ``benchmarks/results/energies``, and writes the table
 beside them.
-Plain squared errors all of them; the detector's are the input's, or made of these.
-``benchmarks/RESULTS.md`` says why not the code's.
+Plain squared errors all of them; the detector's are the input's, relative to the image's
+complexity. ``benchmarks/RESULTS.md`` says why not the code's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from benchmarks.common import RESULTS, markdown, metrics, result_path, run_once
 from benchmarks.images.datasets import Array, development_part, load
-from benchmarks.images.methods import METHODS, PLAIN_ERROR, UNTRAINED, UNTRAINED_ROWS
+from benchmarks.images.methods import METHODS, UNTRAINED, UNTRAINED_ROWS
 from ebgan_detect import EBGANDetector
 from ebgan_detect.files import write_atomically
 from ebgan_detect.losses import reconstruction_energy
@@ -52,7 +52,7 @@ def trained(**settings: Any) -> EBGANDetector:
     is_case = images.train_labels == settings["case"]
     normal = images.train[is_case if settings["protocol"] == "one-class" else ~is_case]
     detector = EBGANDetector(
-        **GAMES[settings["game"]], **PLAIN_ERROR, random_state=settings["seed"]
+        **GAMES[settings["game"]], complexity_exponent=0.0, random_state=settings["seed"]
     )
     return detector.fit(normal[:UNTRAINED_ROWS] if settings["game"] == "untrained" else normal)
 

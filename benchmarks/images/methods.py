@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from benchmarks.images.variants import VARIANTS
 from ebgan_detect import EBGANDetector, TrainingHealthWarning, save
 from ebgan_detect.errors import TrainingDivergedError
-from ebgan_detect.objectives import AutoEncoderObjective
 
 Array = NDArray[Any]
 
@@ -49,7 +48,8 @@ class Fitted:
     threshold : float or None
         Score below which a method that promises a false alarm rate calls an image abnormal.
     plain : callable or None
-        As `score`, by the plain squared error, of a method whose energies are others.
+        As `score`, by the plain squared error, of a method whose energies are relative to
+        the image's complexity.
     save : callable or None
         Writes the trained detector to a file, where the method has one that `load` reads.
     """
@@ -118,9 +118,8 @@ def detector_method(
             warnings.simplefilter("ignore", TrainingHealthWarning)  # the record holds the verdict
             detector.fit(images[:most_rows])
         settings = {k: v for k, v in detector.settings_.items() if not callable(v)}
-        # What the rules have led to stands for the rules.
-        settings["coarse_weight"] = round(detector.coarse_weight_, 6)
         if detector.adversarial:
+            # What the rule has led to stands for the rule.
             settings["hinge_weight"] = round(detector.hinge_weight_, 6)
             settings.pop("turned_ratios", None)
         told = {
@@ -130,7 +129,7 @@ def detector_method(
             "settings": settings,
             "last_epoch": {name: values[-1] for name, values in detector.history_.items()},
         }
-        plain = None if _scores_plain_error(detector) else _by_plain_error(detector)
+        plain = None if detector.model_.complexity is None else _by_plain_error(detector)
         return Fitted(
             detector.score_samples, told, detector.offset_, plain, partial(save, detector)
         )
@@ -138,19 +137,11 @@ def detector_method(
     return Method(title, fit)
 
 
-def _scores_plain_error(detector: EBGANDetector) -> bool:
-    """Whether a detector's energy is the mean squared error."""
-    return detector.model_.complexity is None and not detector.coarse_weight_
-
-
 def _by_plain_error(detector: EBGANDetector) -> Callable[[Array], Array]:
-    """Scores of the same networks by their mean squared error."""
+    """Scores of the same networks without regard to complexity."""
     plain = copy.copy(detector)
     plain.model_ = detector.model_.portable()
     plain.model_.complexity = None
-    for game in plain.model_.games():
-        assert isinstance(game, AutoEncoderObjective)
-        game.coarse_weight = 0.0
     return plain.score_samples
 
 
@@ -236,8 +227,6 @@ def _alad(n_features: int, seed: int) -> Any:
 UNTRAINED = {"adversarial": False, "max_epochs": 1, "learning_rate": 1e-30, "n_snapshots": 1}
 UNTRAINED_ROWS = 2000
 """A network as its weights are drawn; these rows give it scaling and threshold."""
-PLAIN_ERROR: dict[str, Any] = {"coarse_weight": 0.0, "complexity_exponent": 0.0}
-"""Parameters of a detector whose energy is the mean squared error."""
 
 METHODS: dict[str, Method] = {
     "EBGAN": detector_method("EBGAN"),

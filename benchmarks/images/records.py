@@ -14,12 +14,7 @@ from benchmarks.images.methods import PLAIN
 
 SAME_NETWORKS = ("control", "denoising", "untrained")
 NETWORK_SETTINGS = ("architecture", "hidden_sizes", "code_dim")
-SCORING_SETTINGS = ("coarse_weight", "complexity_exponent")
-"""Those without effect on scores by plain error."""
-AUTOENCODER_SETTINGS = (
-    *(*NETWORK_SETTINGS, "noise", "precision", "max_updates", "n_snapshots"),
-    *SCORING_SETTINGS,
-)
+AUTOENCODER_SETTINGS = (*NETWORK_SETTINGS, "noise", "precision", "max_updates", "n_snapshots")
 """Those that matter without an adversary."""
 
 
@@ -110,10 +105,10 @@ class Records:
                 continue  # the same trainings
             runs = [r for r in self.done if r["method"] == method and "settings" in r]
             known = dict.fromkeys(key for r in runs for key in r["settings"])
+            if method.endswith(PLAIN):
+                known.pop("complexity_exponent", None)  # without effect on these scores
             same_networks = method.removesuffix(PLAIN) in SAME_NETWORKS
             for key in AUTOENCODER_SETTINGS if same_networks else known:
-                if method.endswith(PLAIN) and key in SCORING_SETTINGS:
-                    continue
                 cases: dict[str, list[str]] = {}
                 for r in runs:
                     cases.setdefault(str(r["settings"].get(key)), []).append(
@@ -178,9 +173,7 @@ def cell(values: Mapping[int, float], *, signed: bool = False, failed: bool = Fa
 def _by_plain_error(record: dict[str, Any]) -> dict[str, Any]:
     """The same trained networks' run by plain squared error; the run itself where it is one."""
     plain = record.get("plain_error")
-    settings = record.get("settings", {})
-    own = [settings.get("coarse_weight", 0), settings.get("complexity_exponent")]
-    if plain is None and own == [0, 0]:
+    if plain is None and record.get("settings", {}).get("complexity_exponent") == 0:
         plain = {}  # it has no other
     if plain is None or record["method"].endswith(PLAIN):
         return record

@@ -48,9 +48,8 @@ def report(results: Path, seeds: Sequence[int]) -> str:
         "threshold, which is set for .05 of rows like the training rows. s and CPU s: seconds to "
         "train, by the clock (beside other work, where machines were shared) and of processor "
         "time; MiB: the process's peak; these are means over a row's runs. Energies of networks "
-        "are the default's, at several scales where the hinge is light or absent, of unusually "
-        "plain images relative to their complexity; rows of the plain squared error are of the "
-        f"same training. {PEERS}",
+        "are the default's, of unusually plain images relative to their complexity; rows of the "
+        f"plain squared error are of the same training. {PEERS}",
         heldout_digit(Records.read(results, "heldout_digit"), seeds),
         *(one_class(Records.read(results, "one_class"), name, seeds) for name in TRAINED_SETS),
         *(

@@ -57,21 +57,18 @@ class ArchitectureMixin(ScoringDetector):
         }
 
     def _autoencoder_defaults(self, *, is_image: bool) -> dict[str, Any]:
-        """One autoencoder for each kind of input, and how its errors make an energy."""
-        own: dict[str, Any]
-        if is_image:
-            own = {"code_dim": 32, "noise": 0.0, "coarse_weight": 0.0, "complexity_exponent": 1.0}
-            if min(self.input_shape_[-2:]) >= 16:
-                own["coarse_weight"] = 1.0
-        else:
-            own = {"code_dim": 64, "noise": 0.5, "coarse_weight": 0.0, "complexity_exponent": 0.0}
-            for name, lack in OF_IMAGES.items():
-                value = getattr(self, name, "auto")
-                if value not in ("auto", 0):
-                    raise InvalidParameterError(
-                        f"{name} must be 'auto' or 0 for tables, got {value}; "
-                        f"only images have {lack}"
-                    )
+        """One autoencoder for each kind of input, and what its energies are relative to."""
+        for name, lack in OF_IMAGES.items():
+            value = getattr(self, name, "auto")
+            if not is_image and value not in ("auto", 0):
+                raise InvalidParameterError(
+                    f"{name} must be 0 for tables, got {value}; only images have {lack}"
+                )
+        own = (
+            {"code_dim": 32, "noise": 0.0, "complexity_exponent": 1.0}
+            if is_image
+            else {"code_dim": 64, "noise": 0.5, "complexity_exponent": 0.0}
+        )
         return self._network_defaults(is_image=is_image) | own
 
     def _resolved_architecture(self, *, is_image: bool) -> Any:

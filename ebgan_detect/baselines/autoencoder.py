@@ -44,10 +44,9 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
     noise : 'auto' or float, default='auto'
         Denoising: largest standard deviation of noise on the encoder's input [scaled
         input unit].
-    coarse_weight : 'auto' or float, default='auto'
+    coarse_weight : float, default=0.0
         Weight, in [0, 1], that errors averaged over blocks of 2 and 4 pixels have in the
-        energies of images, as in `EBGANDetector`. `'auto'`: 1 for images of at least 16 pixels
-        a side, else 0.
+        energies of images, as in `EBGANDetector`.
     complexity_exponent : 'auto' or float, default='auto'
         Power of their complexity that energies of plain images are divided by, as in
         `EBGANDetector`; 0 leaves them as they are.
@@ -130,8 +129,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
 
     .. math:: E(x) = \frac{1}{d} \lVert x - \mathrm{Dec}(\mathrm{Enc}(x)) \rVert^2 ,
 
-    for images of 16 pixels a side or more that of several scales (`coarse_weight`), and for
-    unusually plain ones that relative to their complexity.
+    and for unusually plain images that relative to their complexity.
 
     With `noise` the encoder sees ``x + level * e`` in training, where `level` is uniform in
     [0, noise] and `e` standard normal, and must give back `x` [2]_. An autoencoder also
@@ -159,7 +157,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         **ArchitectureMixin._architecture_rules,
         "code_dim": auto_or(integer(1)),
         "noise": auto_or(real(0)),
-        "coarse_weight": auto_or(real(0, 1)),
+        "coarse_weight": real(0, 1),
         "complexity_exponent": auto_or(real(0)),
         "n_snapshots": integer(1),
         **BaseDetector._rules,
@@ -172,7 +170,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         hidden_sizes: str | Sequence[int] = "auto",
         code_dim: str | int = "auto",
         noise: str | float = "auto",
-        coarse_weight: str | float = "auto",
+        coarse_weight: float = 0.0,
         complexity_exponent: str | float = "auto",
         n_estimators: int = 1,
         n_snapshots: int = 1,
@@ -236,5 +234,5 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
             networks,
             noise=self.settings_["noise"],
             n_snapshots=self.n_snapshots,
-            coarse_weight=self.settings_.get("coarse_weight", 0.0),  # older files lack it
+            coarse_weight=self.coarse_weight,
         )

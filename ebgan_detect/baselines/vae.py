@@ -226,7 +226,7 @@ class VAEDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, BaseD
     def _defaults(self, *, is_image: bool) -> dict[str, Any]:
         """The autoencoder of every detector, without denoising, its energies as they are."""
         defaults = self._autoencoder_defaults(is_image=is_image)
-        del defaults["noise"], defaults["coarse_weight"], defaults["complexity_exponent"]
+        del defaults["noise"], defaults["complexity_exponent"]
         bounded = is_image and self.scaling in ("auto", "minmax")
         # After three times an autoencoder's updates the codes of a table have found their use.
         defaults["max_updates"] *= 1 if is_image else 3
