@@ -28,8 +28,8 @@ class ReconstructionMixin(ScoringDetector):
         -------
         ndarray of shape (n, *input_shape_), float64
             Their mean over a row is its energy; +inf where a finite row overflows float32.
-            Squared errors of scaled values, >= 0, of images with those of blocks of pixels and,
-            of plain ones, relative to their complexity, unless the detector's energy is another.
+            Squared errors of scaled values, >= 0, of plain images relative to their complexity,
+            on request with those of blocks of pixels, unless the detector's energy is another.
 
         Raises
         ------

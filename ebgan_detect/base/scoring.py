@@ -99,9 +99,9 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
         Returns
         -------
         ndarray of shape (n,), float64
-            Energies: mean squared reconstruction errors [scaled input unit ** 2], >= 0, of images
-            at several scales and, of plain ones, relative to their complexity; or what the
-            detector has in their place, of any sign. A row's value depends on neither the other
+            Energies: mean squared reconstruction errors [scaled input unit ** 2], >= 0, of plain
+            images relative to their complexity, of images at several scales on request; or what
+            the detector has in their place, of any sign. A row's value depends on neither the other
             rows nor their order (for images of odd sizes, up to float32 rounding). +inf where a
             finite row overflows float32.
 
