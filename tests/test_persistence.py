@@ -161,7 +161,7 @@ def test_truncated_file_is_refused(model_file, tmp_path, keep):
 def test_newer_format_and_other_kinds_are_refused(model_file, tmp_path):
     tensors, header = read_sealed(model_file)
     write_sealed(tmp_path / "new.ebgan", tensors, {**header, "format": 99})
-    with pytest.raises(ModelFileError, match=r"format 99, this version reads up to 1; upgrade"):
+    with pytest.raises(ModelFileError, match=r"format 99, this version reads up to 2; upgrade"):
         load(tmp_path / "new.ebgan")
     write_sealed(tmp_path / "kind.ebgan", tensors, {**header, "kind": "checkpoint"})
     with pytest.raises(ModelFileError, match="must hold a detector"):
