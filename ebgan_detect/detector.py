@@ -91,7 +91,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         energies of images, as in `ebgan_detect.losses.energy_map`. Fine detail, which no
         autoencoder gets right, cancels within a block; a part that is missing or too much does
         not. 1 tells one kind of images from others better, mixed ones no better, and noise
-        among photographs worse. Training minimises squared errors, whatever is scored.
+        worse, among photographs most. Training minimises squared errors, whatever is scored.
     complexity_exponent : 'auto' or float, default='auto'
         Energies of images with less detail than nearly all training images are divided by this
         power of their complexity, their total variation over what all but a twentieth of the
