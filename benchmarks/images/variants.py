@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,14 +44,18 @@ class Variant:
         return type("EBGANDetector", (EBGANDetector,), {"_defaults": defaults})
 
 
-def narrow_generator(input_shape: tuple[int, int, int]) -> Networks:
-    """The default networks of an image, but a generator with the decoder's channels."""
-    wide = default_channels(input_shape)
-    default, half = (
-        conv_networks(input_shape, hidden_sizes=sizes, code_dim=32, latent_dim=32, bounded=True)
-        for sizes in (wide, tuple(width // 2 for width in wide))
-    )
-    return Networks(default.encoder, default.decoder, half.generator)
+def generator_of(times: int) -> Callable[[tuple[int, int, int]], Networks]:
+    """The default networks of an image, but a generator with `times` the decoder's channels."""
+
+    def networks(input_shape: tuple[int, int, int]) -> Networks:
+        channels = default_channels(input_shape)
+        default, other = (
+            conv_networks(input_shape, hidden_sizes=sizes, code_dim=32, latent_dim=32, bounded=True)
+            for sizes in (channels, tuple(times * width // 2 for width in channels))
+        )
+        return Networks(default.encoder, default.decoder, other.generator)
+
+    return networks
 
 
 VARIANTS: dict[str, Variant] = {
@@ -68,7 +72,10 @@ VARIANTS: dict[str, Variant] = {
     "hinge-0.1": Variant("hinge weight 0.1", {"hinge_weight": 0.1}),
     "noise-0.3": Variant("denoising (0.3) beside the adversary", {"noise": 0.3}),
     "narrow-generator": Variant(
-        "generator as narrow as the decoder", {"architecture": narrow_generator}
+        "generator as narrow as the decoder", {"architecture": generator_of(1)}
+    ),
+    "wide-generator": Variant(
+        "generator three times as wide as the decoder", {"architecture": generator_of(3)}
     ),
     "generator-rate-2": Variant("generator's steps twice as large", {"generator_rate": 2.0}),
     "code-16": Variant("code of 16", {"code_dim": 16}),
