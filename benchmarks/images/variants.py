@@ -77,6 +77,11 @@ VARIANTS: dict[str, Variant] = {
     "wide-generator": Variant(
         "generator three times as wide as the decoder", {"architecture": generator_of(3)}
     ),
+    "wide-generator-1750": Variant(
+        "generator three times as wide as the decoder, 1,750 updates",
+        {"architecture": generator_of(3)},
+        {"max_updates": 1750},
+    ),
     "generator-rate-2": Variant("generator's steps twice as large", {"generator_rate": 2.0}),
     "code-16": Variant("code of 16", {"code_dim": 16}),
     "code-64": Variant("code of 64", {"code_dim": 64}),
