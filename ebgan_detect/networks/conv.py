@@ -238,14 +238,15 @@ def _upsampling(
     """A vector, spread over the smallest image, doubled level by level to the input's shape."""
     innermost = (widths[-1], *shapes[-1])
 
-    def between(width: int) -> list[nn.Module]:
+    def between(width: int, *, of_view: bool = False) -> list[nn.Module]:
         if normalise:
             return [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-        return [nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)]
+        # In place on a view, a gradient is copied, and into the slower layout.
+        return [nn.LeakyReLU(NEGATIVE_SLOPE, inplace=not of_view)]
 
     layers: list[nn.Module] = [
         _VectorToImage(n_inputs, innermost, bias=not normalise),
-        *between(widths[-1]),
+        *between(widths[-1], of_view=True),
     ]
     for level in range(len(widths) - 1, 0, -1):
         odd = (shapes[level - 1][0] % 2, shapes[level - 1][1] % 2)
