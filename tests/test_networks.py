@@ -215,6 +215,33 @@ def test_conv_networks_keep_channels_last_both_ways(precision, rng):
     assert [t.shape for t in seen if not t.is_contiguous(memory_format=last)] == []
 
 
+def test_conv_networks_copy_no_gradient(rng):
+    """As for a change in place of a view, which puts the copy into the other layout."""
+    networks = make_conv((3, 17, 30))
+    made = networks.generator(torch.randn(2, n_latents(networks), generator=rng))
+    waiting, seen = [networks.decoder(networks.encoder(made)).grad_fn], set()
+    while waiting:
+        step = waiting.pop()
+        seen.add(step)
+        waiting += [earlier for earlier, _ in step.next_functions if earlier not in (None, *seen)]
+    names = {step.name() for step in seen}
+    assert "LeakyReluBackward0" in names
+    assert "CopySlices" not in names
+
+
+@pytest.mark.parametrize("shape", [s for s in CONV_SHAPES if s[0] == 1], ids=str)
+@pytest.mark.parametrize("part", ["decoder", "generator"])
+def test_conv_networks_write_grey_images_alike_with_and_without_gradients(shape, part, rng):
+    networks = make_conv(shape, bounded=False)
+    network = parts(networks)[part].eval()
+    vectors = torch.randn(3, {"decoder": 6, "generator": 5}[part], generator=rng)
+    trained = network(vectors).detach()
+    with torch.no_grad():
+        scored = network(vectors)
+    assert not torch.equal(trained, torch.zeros_like(trained))
+    torch.testing.assert_close(scored, trained, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(("make", "shape"), [(make_mlp, (5,)), (make_conv, (2, 9, 13))])
 def test_networks_every_parameter_gets_a_gradient(make, shape, rng):
     networks = make(shape)
