@@ -1,6 +1,6 @@
 """Speed and memory, as ratios within one run on one machine.
 
-    python -m benchmarks.speed            # training, scoring, memory, import
+    python -m benchmarks.speed            # training, scoring, images, memory, import
     python -m benchmarks.speed gpu        # on a machine with CUDA: MNIST training
 
 Every peer does the same work on the same rows in the same process, in turn with ours, after
@@ -10,6 +10,7 @@ a warm-up of both; medians are quoted. Memory is read in fresh processes.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from benchmarks.common import RESULTS, data_folder, device_name, markdown, watched_memory
 from ebgan_detect import EBGANDetector
@@ -126,6 +128,38 @@ def measure_scoring() -> dict[str, Any]:
     }
 
 
+def measure_images() -> dict[str, Any]:
+    """Seconds of a default fit of MNIST, and images scored beside PyTorch's own last layer."""
+    x = mnist()
+    started = time.perf_counter()
+    detector = EBGANDetector(random_state=0).fit(x)
+    fit_seconds = time.perf_counter() - started
+    usual = copy.deepcopy(detector)
+    for layer in usual.model_.modules():
+        if isinstance(layer, nn.ConvTranspose2d):
+            layer.__class__ = nn.ConvTranspose2d
+    some = x[:5000]
+    actions: dict[str, Callable[[], Any]] = {
+        "ours": lambda: detector.score_samples(some),
+        "PyTorch's transposed convolutions": lambda: usual.score_samples(some),
+    }
+    median_seconds(actions, 1)
+    seconds = median_seconds(actions, 7)
+    rates = {name: len(some) / value for name, value in seconds.items()}
+    return {
+        "fit_seconds": fit_seconds,
+        "images_scored_per_second": rates,
+        "ratio_convolution": rates["ours"] / rates["PyTorch's transposed convolutions"],
+    }
+
+
+def mnist() -> NDArray[np.uint8]:
+    """The training images."""
+    with np.load(data_folder() / "images" / "mnist.npz") as file:
+        images: NDArray[np.uint8] = file["x_train"]
+    return images
+
+
 def score_watched(detector: EBGANDetector, x: NDArray[Any]) -> tuple[int, float]:
     """Score rows; return the peak of the process's own memory, and the seconds it took.
 
@@ -204,8 +238,7 @@ def measure_gpu() -> dict[str, Any]:
     """Training time and images a second on MNIST, by precision, for EBGAN and control."""
     if not torch.cuda.is_available():
         raise SystemExit("gpu: no CUDA device here; run this command where there is one")
-    with np.load(data_folder() / "images" / "mnist.npz") as file:
-        x = file["x_train"]
+    x = mnist()
     results = {}
     for adversarial in (True, False):
         for precision in ("float32", "bf16-mixed"):
@@ -235,6 +268,7 @@ def measure_gpu() -> dict[str, Any]:
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "training": measure_training,
     "scoring": measure_scoring,
+    "images": measure_images,
     "memory": measure_memory,
     "import": measure_import,
     "gpu": measure_gpu,
@@ -251,6 +285,11 @@ def report(results: dict[str, Any]) -> str:
         rows.append(["scoring: rows/s over PyOD's", scoring["ratio_pyod"], "10"])
         rows.append(["scoring: rows/s over the bare module's", scoring["ratio_bare_module"], "0.8"])
         rows.append(["scoring: over its network's, on scaled rows", scoring["ratio_network"]])
+    if images := results.get("images"):
+        rows.append(["default fit of MNIST: seconds", images["fit_seconds"], "300"])
+        rows.append(
+            ["scoring images: over PyTorch's transposed convolutions", images["ratio_convolution"]]
+        )
     for name, memory in results.get("memory", {}).items():
         if name == "device":
             continue
@@ -266,7 +305,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART",
                         help=f"of {', '.join(PARTS)}; all but gpu by default")  # fmt: skip
-    parts = parser.parse_args().parts or ["training", "scoring", "memory", "import"]
+    parts = parser.parse_args().parts or ["training", "scoring", "images", "memory", "import"]
     warnings.simplefilter("ignore")
     path = RESULTS / ("speed_gpu.json" if "gpu" in parts else "speed.json")
     results = json.loads(path.read_text()) if path.exists() else {}
