@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
+from torch import nn
 
 import ebgan_detect
 from benchmarks.common import RESULTS, false_positive_rate, metrics, run_once
@@ -25,7 +26,7 @@ from benchmarks.images.protocols import PROTOCOLS, Run
 from benchmarks.images.records import Records
 from benchmarks.images.report import TITLES, report
 from benchmarks.images.summary import summary
-from benchmarks.images.variants import VARIANTS, Variant
+from benchmarks.images.variants import VARIANTS, Variant, generator_of
 from ebgan_detect import EBGANDetector
 
 # --- the measure --------------------------------------------------------------------------------
@@ -455,6 +456,17 @@ def test_a_variant_changes_what_it_says(name, plain):
         assert value != getattr(plain, key)
         if name != "hinge-1":  # it takes away the pilot's choice, which the given margin spares
             assert value != plain.settings_.get(key)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_variants_generator_is_so_many_times_as_wide_as_the_decoder(times):
+    made = generator_of(times)((1, 28, 28))
+    decoder, generator = (
+        [layer.in_channels for layer in part if isinstance(layer, nn.ConvTranspose2d)]
+        for part in (made.decoder, made.generator)
+    )
+    assert decoder == [64, 32]
+    assert generator == [times * width for width in decoder]
 
 
 def test_a_variant_of_an_unknown_setting_is_refused():

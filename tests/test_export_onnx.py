@@ -253,6 +253,15 @@ def test_reconstruction_and_energy_map_on_request(table):
     assert len(layers) == 4
 
 
+def test_grey_images_keep_their_convolutions(exported, tmp_path):
+    """Scoring multiplies matrices in place of one, with an operator that few runtimes have."""
+    with torch.no_grad():
+        path = export_onnx(exported(grey_images).detector, tmp_path / "model.onnx")
+    kinds = [node.op_type for node in onnx.load(path).graph.node]
+    assert "ConvTranspose" in kinds
+    assert "Col2Im" not in kinds
+
+
 @pytest.fixture(scope="module")
 def repeated(tmp_path_factory):
     """Rows of two values, of which each comes many times, and so does its energy."""
