@@ -29,6 +29,7 @@ from torch import nn
 from benchmarks.common import RESULTS, data_folder, device_name, markdown, watched_memory
 from ebgan_detect import EBGANDetector
 from ebgan_detect.files import write_atomically
+from ebgan_detect.training import resolve_device
 
 ROWS, COLUMNS, EPOCHS, BATCH = 50_000, 32, 5, 128
 SCORED_ROWS = 1_000_000
@@ -100,13 +101,13 @@ def measure_scoring() -> dict[str, Any]:
     x, fitted = table(SCORED_ROWS), table(5000)
     detector, other = ours(adversarial=False).fit(fitted), peer().fit(fitted)
     model = detector.model_
-    raw = torch.from_numpy(x)
+    raw = torch.from_numpy(x).to(resolve_device(detector.device))
     scaled = model.scaler(raw)
 
     @torch.inference_mode()
     def bare(energy: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) -> None:
         for part in rows.split(model.chunk_rows(rows.device)):
-            energy(part)
+            energy(part).cpu()
 
     actions: dict[str, Callable[[], Any]] = {
         "ours": lambda: detector.score_samples(x),
@@ -247,6 +248,7 @@ def measure_gpu() -> dict[str, Any]:
             )
             detector.set_params(max_epochs=1).fit(x)
             detector.set_params(max_epochs="auto")
+            torch.cuda.reset_peak_memory_stats()
             started = time.perf_counter()
             detector.fit(x)
             torch.cuda.synchronize()

@@ -15,6 +15,7 @@ from ebgan_detect.complexity import Complexity
 from ebgan_detect.data import Rows
 from ebgan_detect.objectives import Objective
 from ebgan_detect.scaling import Scaler
+from ebgan_detect.torch_state import full_precision
 
 __all__ = ["EnergyModel"]
 
@@ -280,7 +281,9 @@ class EnergyModel(nn.Module):
             if n % block:
                 surplus = chunk.new_zeros(block - n % block, *chunk.shape[1:])
                 chunk = torch.cat([chunk, surplus])
-            yield function(chunk)[:n].cpu()
+            with full_precision(device):
+                answers = function(chunk)[:n].cpu()
+            yield answers
 
     def portable(self) -> EnergyModel:
         """Copy for another process: on the CPU, with empty optimisers and replay.

@@ -16,7 +16,6 @@ from torch import Tensor
 from ebgan_detect.base import BaseDetector, CalibrationRows, MemberPlan
 from ebgan_detect.baselines import AutoEncoderDetector, GANDetector, VAEDetector
 from ebgan_detect.complexity import Complexity
-from ebgan_detect.defaults import usual_defaults
 from ebgan_detect.detector import EBGANDetector
 from ebgan_detect.errors import InvalidParameterError, ModelFileError
 from ebgan_detect.files import read_sealed, write_sealed
@@ -24,6 +23,7 @@ from ebgan_detect.model import EnergyModel
 from ebgan_detect.networks import Factory
 from ebgan_detect.partition import Partition
 from ebgan_detect.scaling import Scaler
+from ebgan_detect.torch_state import usual_defaults
 from ebgan_detect.training import place, resolve_device
 
 __all__ = ["load", "save"]

@@ -127,7 +127,8 @@ def conformal_p_values(calibration_energies: ArrayLike, energies: ArrayLike) -> 
     [1.0, 0.75, 0.25]
     """
     ordered = _ordered(calibration_energies)
-    below = np.searchsorted(ordered, np.asarray(energies, dtype=np.float64), side="left")
+    new = np.nan_to_num(np.asarray(energies, dtype=np.float64), nan=np.inf)
+    below = np.searchsorted(ordered, new, side="left")
     return (1 + len(ordered) - below) / (len(ordered) + 1)
 
 

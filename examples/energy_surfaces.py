@@ -10,6 +10,7 @@ and draws the energy, generated rows and their way there as a picture and an ani
 from __future__ import annotations
 
 import argparse
+import copy
 import warnings
 from collections.abc import Sequence
 from io import BytesIO
@@ -98,7 +99,7 @@ class Film(Callback):
     @torch.no_grad()
     def on_epoch_end(self, run: Any) -> None:
         """One more picture. Rows are not scaled here, so the game takes the plane as it is."""
-        game = run.objective.cpu().eval()
+        game = copy.deepcopy(run.objective).cpu().eval()
         self.energies.append(game.energy(self.plane).numpy())
         self.samples.append(game.generator(self.latents).numpy().astype(float))
 

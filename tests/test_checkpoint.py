@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,22 @@ def test_resumed_training_in_the_same_process_goes_on(tmp_path):
     trainer(checkpoint=checkpoint).fit(game, random_rows())
     trainer().fit(whole, random_rows())
     check_equal(state(game), state(whole))
+
+
+def test_resumed_training_on_another_kind_of_device_draws_noise_of_its_own(tmp_path):
+    rows, checkpoint = random_rows(), Checkpoint(tmp_path / "state", SETTINGS)
+    with pytest.raises(LookupError):
+        trainer(checkpoint=checkpoint, callbacks=[Interrupt(3, LookupError)]).fit(make_game(), rows)
+    written = checkpoint.read()
+    of_gpu = torch.arange(16, dtype=torch.uint8)  # a CUDA generator's state: seed and offset
+    checkpoint.write(replace(written, tensors=written.tensors | {"random/noise": of_gpu}))
+    ends = []
+    for _ in range(2):
+        game = make_game()
+        assert trainer(checkpoint=checkpoint).fit(game, rows).epoch == 4
+        ends.append(state(game))
+        checkpoint.write(replace(written, tensors=written.tensors | {"random/noise": of_gpu}))
+    check_equal(*ends)
 
 
 def test_checkpoint_is_written_every_epoch(tmp_path):

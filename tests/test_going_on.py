@@ -25,6 +25,7 @@ from ebgan_detect import (
     save,
 )
 from ebgan_detect.base import contract, fitting
+from ebgan_detect.baselines import VAEDetector
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.networks import mlp_networks
 from ebgan_detect.partition import row_positions
@@ -173,6 +174,48 @@ def test_partial_fit_after_fit_moves_gently(table):
     before = detector.energy(table).mean()
     detector.partial_fit(ring(200, 5))
     assert detector.energy(table).mean() < 3 * before + 0.01
+
+
+def test_schedules_of_the_first_training_have_come_to_their_end(table):
+    few, lax = ring(200, 1), {**SMALL, "false_alarm_rate": 0.4}
+    detector = EBGANDetector(margin=(2.0, 0.5), **lax).fit(table)
+    detector.partial_fit(few)
+    assert detector.history_["margin"][0] > 1.5
+    assert detector.history_["margin"][-1] == detector.model_.members[0].margin == 0.5
+    sizes = {name: lax[name] for name in lax if name != "code_dim"}
+    vae = VAEDetector(batch_size=512, **sizes).partial_fit(few)
+    assert float(vae.model_.members[0].warmth) < 1
+    vae.partial_fit(few)
+    assert float(vae.model_.members[0].warmth) == 1
+
+
+def test_calls_of_one_step_replace_the_snapshots(table):
+    detector = EBGANDetector(n_snapshots=3, batch_size=64, false_alarm_rate=0.4, **SMALL)
+    detector.partial_fit(table[:60])
+    reached = []
+    for _ in range(4):
+        reached.append(detector.model_.members[0].decoder[-1].bias.detach().clone())
+        detector.partial_fit(table[:60])
+    kept = [state[1][-1].bias for state in detector.model_.members[0].earlier]
+    assert [torch.equal(mine, theirs) for mine, theirs in zip(kept, reached[-2:], strict=True)]
+    assert not torch.equal(*kept)
+
+
+def test_checkpoint_is_of_fits_alone(table, tmp_path):
+    detector = EBGANDetector(checkpoint=tmp_path, **SMALL).fit(table)
+    other = EBGANDetector(checkpoint=tmp_path, **SMALL).partial_fit(table)
+    assert other.n_iter_ == 1
+    again = EBGANDetector(checkpoint=tmp_path, **SMALL).fit(table)
+    np.testing.assert_array_equal(again.energy(table), detector.energy(table))
+
+
+def test_checkpoint_of_the_same_rows_in_another_order_is_refused(table, tmp_path):
+    EBGANDetector(checkpoint=tmp_path, **SMALL).fit(table)
+    for seed in range(5):
+        with pytest.raises(ModelFileError, match="was written with other training rows;"):
+            EBGANDetector(checkpoint=tmp_path, **SMALL).fit(
+                np.random.default_rng(seed).permutation(table)
+            )
 
 
 def test_checkpoint_takes_up_a_finished_fit(table, tmp_path):

@@ -12,10 +12,11 @@ from scipy.stats import kstest
 from torch import nn
 
 from ebgan_detect.errors import InvalidParameterError
-from ebgan_detect.networks import Networks, build_networks, conv_networks, mlp_networks
+from ebgan_detect.networks import AutoEncoder, Networks, build_networks, conv_networks, mlp_networks
 from ebgan_detect.objectives import AutoEncoderObjective, EBGANObjective, Objective
 from ebgan_detect.objectives.objective import make_adam
 from ebgan_detect.objectives.replay import ReplayBuffer
+from ebgan_detect.training.placement import place
 
 pytestmark = pytest.mark.usefixtures("unchanged_global_random_state")
 
@@ -155,6 +156,73 @@ def test_make_adam_steps_bit_for_bit_as_torch_does():
             lean = restored
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+class Turned(nn.Module):
+    """A layer whose gradient autograd makes with its axes the other way round in memory."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.weight = nn.Parameter(normal(n_out, n_in))
+
+    def forward(self, x):
+        return torch.einsum("ni,oi->no", x, self.weight)
+
+
+def normed_convolutions():
+    wide = nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 4, 3, padding=1))
+    return AutoEncoder(wide, nn.Conv2d(4, 2, 3, padding=1)), (2, 6, 6)
+
+
+def shared_layer():
+    shared = nn.Linear(5, 5)
+    encoder, decoder = nn.Sequential(shared, nn.Tanh()), nn.Sequential(nn.Linear(5, 5), shared)
+    return AutoEncoder(encoder, decoder), (5,)
+
+
+def deep_convolutions():
+    fold, unfold = nn.Unflatten(1, (1, 2)), nn.Flatten(1, 2)
+    layers = [nn.Conv3d(1, 3, 3, padding=1), nn.Conv3d(3, 1, 3, padding=1)]
+    encoder, decoder = nn.Sequential(fold, layers[0]), nn.Sequential(layers[1], unfold)
+    return AutoEncoder(encoder, decoder), (2, 4, 4)
+
+
+@pytest.fixture(params=[True, False], ids=["onednn", "no onednn"])
+def onednn(request):
+    """With and without the kernels that decide in which layout gradients come."""
+    before, *_ = torch.backends.mkldnn.set_flags(request.param)
+    yield
+    torch.backends.mkldnn.set_flags(before)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (AutoEncoder(Turned(5, 3), Turned(3, 5)), (5,)),
+        normed_convolutions,
+        shared_layer,
+        deep_convolutions,
+        lambda: (make_networks((2, 9, 12)), (2, 9, 12)),
+    ],
+    ids=["turned", "weight norm", "shared", "3d", "default"],
+)
+def test_descend_steps_as_backward_and_torchs_adam_do(make, onednn, rng):
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        networks, shape = make()
+    ours = AutoEncoderObjective(networks)
+    place(ours, torch.device("cpu"))
+    theirs = copy.deepcopy(ours)
+    ours.configure_optimizers(0.01)
+    plain = torch.optim.Adam(theirs.parameters(), lr=0.01, betas=ours.betas, foreach=False)
+    for step in range(3):
+        rows = normal(8, *shape, seed=step)
+        ours.update(rows, rng)
+        plain.zero_grad()
+        theirs.energy(rows).mean().backward()
+        plain.step()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=2e-5)
 
 
 def test_training_makes_real_energy_fall_and_generated_energy_rise(rng):

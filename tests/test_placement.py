@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ebgan_detect import EBGANDetector, load, save
 from ebgan_detect.baselines import AutoEncoderDetector, GANDetector, VAEDetector
-from ebgan_detect.defaults import usual_defaults
 from ebgan_detect.diagnostics import equilibrium
 from ebgan_detect.errors import (
     InvalidParameterError,
@@ -23,6 +22,7 @@ from ebgan_detect.errors import (
 )
 from ebgan_detect.networks import build_networks, mlp_networks
 from ebgan_detect.objectives import AutoEncoderObjective
+from ebgan_detect.torch_state import full_precision, usual_defaults
 from ebgan_detect.training import (
     Callback,
     ResidentRows,
@@ -265,6 +265,7 @@ SETTINGS = {
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
     "device": lambda: torch.device("meta"),
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
 }
 
 
@@ -296,6 +297,18 @@ def test_what_the_caller_has_set_in_torch_changes_nothing(kind, table, tmp_path)
         assert after == before
         for theirs, ours in zip(found, expected, strict=True):
             np.testing.assert_array_equal(theirs, ours, err_msg=name)
+
+
+def test_gpu_scores_without_tensor_float_and_gives_it_back():
+    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [backend.fp32_precision for backend in backends]
+    backends[1].fp32_precision = "tf32"
+    try:
+        with full_precision(torch.device("cuda")):
+            assert [backend.fp32_precision for backend in backends] == ["ieee", "ieee"]
+        assert [backend.fp32_precision for backend in backends] == [before[0], "tf32"]
+    finally:
+        backends[1].fp32_precision = before[1]
 
 
 def test_default_type_is_given_back_by_the_last_thread(table):

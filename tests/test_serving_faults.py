@@ -21,12 +21,13 @@ import torch
 from served_models import copy_model, export, fit, listener, regions, table, workers
 
 from ebgan_detect import InvalidInputError, ServerError
-from ebgan_detect.serving import TritonDetector
+from ebgan_detect.serving import TritonDetector, connections
 from ebgan_detect.serving.call import Call
 from ebgan_detect.serving.flight import Flight
 from ebgan_detect.serving.link import Link
 from ebgan_detect.serving.results import Results
 from ebgan_detect.serving.served import ServedModel
+from ebgan_detect.serving.session import Session
 from ebgan_detect.serving.transport import Answer
 from ebgan_detect.serving.workers import Workers
 
@@ -472,6 +473,39 @@ def test_closing_from_another_thread_ends_a_call_and_keeps_its_answers(
             call.result(30)
     check_partial(info.value, expected)
     np.testing.assert_allclose(served.energy(rows[:20]), expected[:20], rtol=1e-5)
+
+
+def test_block_that_begins_while_another_ends_keeps_its_connections(monkeypatch):
+    served = TritonDetector("grpc://localhost:1", "table", retries=0)
+    begun, closed = [], []
+
+    class Entrance:
+        """The lock of blocks, at whose release another thread begins one."""
+
+        def __init__(self):
+            self.lock = threading.Lock()
+
+        def __enter__(self):
+            self.lock.acquire()
+
+        def __exit__(self, *_):
+            self.lock.release()
+            if ending and not begun:
+                begun.append(True)
+                served.__enter__()
+
+    ending = []
+    monkeypatch.setattr(connections, "_ENTRANCE", Entrance())
+    monkeypatch.setattr(Session, "close", lambda session, *, wait: closed.append(session))
+    with served:
+        first = served._open
+        ending.append(True)
+    assert begun
+    assert closed == [first]
+    second = served._open
+    assert second is not first
+    served.close()
+    assert closed == [first, second]
 
 
 # --- a server that does not answer ----------------------------------------------------------

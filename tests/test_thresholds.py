@@ -135,6 +135,11 @@ def test_conformal_p_values_fall_with_energy_and_keep_their_bounds():
     np.testing.assert_allclose(p, [1.0, 1.0, 0.6, 0.5, 0.2, 0.1, 0.1])
 
 
+def test_conformal_p_values_count_infinite_energies_as_equal():
+    p = conformal_p_values([1.0, np.inf, np.inf, -np.inf], [np.inf, 1.0, -np.inf])
+    np.testing.assert_array_equal(p, [3 / 5, 4 / 5, 1])
+
+
 def test_conformal_p_values_of_nothing_are_empty():
     assert conformal_p_values([1.0], []).shape == (0,)
 

@@ -39,6 +39,8 @@ def test_streamed_rows_equal_resident_rows(kind, transform, monkeypatch, np_rng,
     assert isinstance(resident, ResidentRows)
     assert isinstance(streamed, StreamedRows)
     assert len(resident) == len(streamed) == 6
+    for drawn in (resident, streamed):
+        assert torch.equal(drawn.placed(torch.arange(3)), torch.arange(3))
     expected = transform(torch.from_numpy(x))
     for indices in (torch.arange(6), torch.tensor([5, 0, 5]), torch.tensor([2])):
         batch = resident.take(indices)
@@ -66,3 +68,16 @@ def test_training_rows_never_change_their_input(np_rng):
     batch = ResidentRows(torch.from_numpy(x)).take(torch.arange(12))
     batch.zero_()
     np.testing.assert_array_equal(x, before)
+
+
+def test_streamed_rows_are_looked_up_without_waiting_for_the_device():
+    class Elsewhere:
+        """Row numbers that live on a device: reading them there makes the host wait."""
+
+        def cpu(self):
+            return torch.arange(4)
+
+    drawn = StreamedRows(as_rows(np.eye(4)), np.arange(4), torch.Tensor.float, CPU)
+    placed = drawn.placed(Elsewhere())
+    assert placed.device == CPU
+    assert torch.equal(drawn.take(placed[:2]), torch.eye(4)[:2])

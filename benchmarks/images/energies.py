@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from benchmarks.common import RESULTS, markdown, metrics, result_path, run_once
 from benchmarks.images.datasets import Array, development_part, load
-from benchmarks.images.methods import METHODS, UNTRAINED, UNTRAINED_ROWS
+from benchmarks.images.methods import METHODS, UNTRAINED_ROWS
+from benchmarks.images.ways import GAMES, of_images
 from ebgan_detect import EBGANDetector
 from ebgan_detect.files import write_atomically
 from ebgan_detect.losses import reconstruction_energy
@@ -36,14 +37,7 @@ CASES = (
     ("one-class", "fashion-mnist", 2),
 )
 """Protocol, set and class, all of them development cases."""
-GAMES: dict[str, dict[str, Any]] = {
-    "EBGAN": {},
-    "control": {"adversarial": False},
-    "untrained": UNTRAINED,
-}
-"""Parameters of what is compared, by the names of all image benchmarks."""
 SPACES = {"input": "input", "code": "code", "joint": "input times code"}
-BLOCK = 500
 
 
 def trained(**settings: Any) -> EBGANDetector:
@@ -57,24 +51,24 @@ def trained(**settings: Any) -> EBGANDetector:
     return detector.fit(normal[:UNTRAINED_ROWS] if settings["game"] == "untrained" else normal)
 
 
-@torch.inference_mode()
 def energies(detector: EBGANDetector, images: Array) -> dict[str, Array]:
     """Errors of images in each space, averaged over the states that the detector averages."""
     game = detector.model_.members[0]
     assert isinstance(game, AutoEncoderObjective)
-    states = [(game.encoder, game.decoder), *(state.children() for state in game.earlier)]
-    by_state = []
-    for encoder, decoder in states:
-        blocks = []
-        for block in torch.from_numpy(images).split(BLOCK):
-            x = detector.model_.scale(block)
+    states = [(game.encoder, game.decoder), *map(tuple, game.earlier)]
+
+    def errors(raw: torch.Tensor) -> torch.Tensor:
+        x = detector.model_.scale(raw)
+        by_state = []
+        for encoder, decoder in states:
             code = encoder(x)
             rebuilt = decoder(code)
             of_input = reconstruction_energy(x, rebuilt).double()
             of_code = reconstruction_energy(code, encoder(rebuilt)).double()
-            blocks.append(torch.stack([of_input, of_code, of_input * of_code]))
-        by_state.append(torch.cat(blocks, dim=1))
-    return dict(zip(SPACES, torch.stack(by_state).mean(dim=0).numpy(), strict=True))
+            by_state.append(torch.stack([of_input, of_code, of_input * of_code], dim=1))
+        return torch.stack(by_state).mean(dim=0)
+
+    return dict(zip(SPACES, of_images(detector, images, errors).T, strict=True))
 
 
 def measure(**settings: Any) -> dict[str, Any]:

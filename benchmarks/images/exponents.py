@@ -2,7 +2,7 @@
 
     python -m benchmarks.images.exponents
 
-Trains and scores as `benchmarks.images.development` does, keeps the runs under
+Trains and scores as `benchmarks.images.ways` does, keeps the runs under
 ``benchmarks/results/exponents``, and writes the table beside them. A way has an exponent, and a
 share of training images: their energies are divided, those of more detailed images are not
 divided further.
@@ -11,10 +11,9 @@ divided further.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from benchmarks.images.datasets import Array
-from benchmarks.images.development import compare
+from benchmarks.images.ways import compare, of_images
 from ebgan_detect import EBGANDetector
 from ebgan_detect.complexity import FLOOR, total_variation
 
@@ -45,9 +44,7 @@ def factors(detector: EBGANDetector, normal: Array, images: Array) -> dict[str, 
 
 def _variations(detector: EBGANDetector, images: Array) -> Array:
     """Total variations of scaled images."""
-    with torch.inference_mode():
-        blocks = map(detector.model_.scale, torch.from_numpy(images).split(1000))
-        return np.concatenate([total_variation(block).double().numpy() for block in blocks])
+    return of_images(detector, images, lambda x: total_variation(detector.model_.scale(x)).double())
 
 
 def by_way(detector: EBGANDetector, normal: Array, images: Array) -> dict[str, Array]:

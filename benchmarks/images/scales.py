@@ -2,7 +2,7 @@
 
     python -m benchmarks.images.scales
 
-Trains and scores as `benchmarks.images.development` does, keeps the runs under
+Trains and scores as `benchmarks.images.ways` does, keeps the runs under
 ``benchmarks/results/scales``, and writes the table beside them. A way has the sides of the blocks
 over which errors are averaged, and the power of its side by which each is weighted; relative to
 complexity are none of these energies.
@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from benchmarks.images.datasets import Array
-from benchmarks.images.development import CASES, compare
+from benchmarks.images.ways import CASES, compare, of_images
 from ebgan_detect import EBGANDetector
 from ebgan_detect.objectives import AutoEncoderObjective
 
@@ -29,24 +29,23 @@ WAYS: dict[str, tuple[tuple[int, ...], int]] = {
 }
 """Sides of the blocks, and the power that weighs them."""
 SIDES = (1, 2, 4, 8)
-BLOCK = 500
 
 
-@torch.inference_mode()
 def by_way(detector: EBGANDetector, normal: Array, images: Array) -> dict[str, Array]:
     """Energies of images, made in each way of the errors of all states."""
     game = detector.model_.members[0]
     assert isinstance(game, AutoEncoderObjective)
-    blocks = []
-    for block in torch.from_numpy(images).split(BLOCK):
-        x = detector.model_.scale(block)
+
+    def errors(raw: torch.Tensor) -> torch.Tensor:
+        x = detector.model_.scale(raw)
         made = [game.reconstruct(x), *(state(x) for state in game.earlier)]
         by_side = [
             sum(avg_pool2d(x - some, side).square().flatten(1).mean(1).double() for some in made)
             for side in SIDES
         ]
-        blocks.append(torch.stack(by_side) / len(made))
-    found = dict(zip(SIDES, torch.cat(blocks, dim=1).numpy(), strict=True))
+        return torch.stack(by_side, dim=1) / len(made)
+
+    found = dict(zip(SIDES, of_images(detector, images, errors).T, strict=True))
     return {
         way: sum(found[side] * side**power for side in sides) / len(sides)
         for way, (sides, power) in WAYS.items()

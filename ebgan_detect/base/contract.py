@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -156,9 +157,12 @@ class BaseDetector(ResumableDetector):
 
         The first call on an unfitted detector learns scaling, margin and the division into
         parts from its rows, so these should be typical. A row that calibrates in one call
-        never trains in another; a call without any row to train on only calibrates. After a
-        `fit` that lowered its learning rate to 0, the rate is a tenth of `learning_rate`: at
-        the full one a few steps undo what was learnt. A call that fails, or that Ctrl-C ends,
+        never trains in another, and counts once however often it comes: where rows repeat
+        from call to call, p-values and false alarms are those of distinct rows. A call without
+        any row to train on only calibrates. After a `fit` that lowered its learning rate to 0,
+        the rate is a tenth of `learning_rate`: at the full one a few steps undo what was
+        learnt. What the first training schedules, such as a margin, stays at its end. A call
+        that fails, or that Ctrl-C ends,
         leaves the detector as it was, its optimisers and replay empty as after `load`.
 
         Parameters
@@ -279,17 +283,16 @@ class BaseDetector(ResumableDetector):
         scaled = training_rows(rows, training, model.scale, device, chunk_rows=chunk_rows)
         judges = parts.validation[np.argsort(positions[parts.validation])[:ROWS_TO_JUDGE]]
         held_out = [model.scale(c) for c in rows.tensors(chunk_rows, device, np.sort(judges))]
-        if epochs is None:
-            epochs = self._epochs(len(training))
         done = self.n_iter_ if continued else 0
-        fingerprint = float(positions.sum())
+        resumable = epochs is None and not continued
+        fingerprint = sha256(positions.tobytes()).hexdigest()
         annealed = schedule == "constant" and getattr(self, "_annealed", False)
         rate = float(self.learning_rate) * (0.1 if annealed else 1.0)
         runs = train_members(
             model,
             scaled,
             Trainer(
-                max_epochs=epochs,
+                max_epochs=self._epochs(len(training)) if epochs is None else epochs,
                 batch_size=self._rows_in_batch(),
                 learning_rate=rate,
                 device=device,
@@ -303,7 +306,7 @@ class BaseDetector(ResumableDetector):
             self._make_objective,
             n_members=self.n_estimators,
             seeds=lambda k: int(np.random.SeedSequence([self._seed, k, done]).generate_state(1)[0]),
-            checkpoints=lambda k: None if continued else self._checkpoint(k, fingerprint),
+            checkpoints=lambda k: self._checkpoint(k, fingerprint) if resumable else None,
             verbose=bool(self.verbose),
         )
         self.model_ = model.eval()

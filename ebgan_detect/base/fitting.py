@@ -115,6 +115,7 @@ def train_members(
         try:
             if k < len(model.members):
                 objective = model.games()[k]
+                objective.go_on()
             else:
                 state = checkpoint.read() if checkpoint is not None else None
                 plan = MemberPlan(
@@ -177,7 +178,9 @@ def train_pilot(
         passes_interrupt=True,
     )
     brief.fit(objective, rows)
-    sample = torch.linspace(0, n - 1, min(n, PILOT_ROWS), device=trainer.device).long()
+    # float32 may round the last number up.
+    sample = torch.linspace(0, n - 1, min(n, PILOT_ROWS)).long().clamp_(max=n - 1)
+    sample = rows.placed(sample)
 
     @torch.inference_mode()
     def energy(change: Callable[[Tensor], Tensor] | None = None) -> float:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ebgan_detect.base.scoring import ScoringDetector
 from ebgan_detect.data import Rows, as_rows
-from ebgan_detect.defaults import usual_defaults
 from ebgan_detect.errors import InvalidInputError, InvalidParameterError
 from ebgan_detect.parameters import check_parameters, integer, seed
 from ebgan_detect.randomness import random_source
+from ebgan_detect.torch_state import usual_defaults
 from ebgan_detect.training import resolve_device
 
 __all__ = ["GenerationMixin"]

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from ebgan_detect.base.scoring import ScoringDetector
 from ebgan_detect.data import Rows
-from ebgan_detect.defaults import usual_defaults
 from ebgan_detect.errors import InvalidParameterError
 from ebgan_detect.files import check_writable
 from ebgan_detect.parameters import described
+from ebgan_detect.torch_state import usual_defaults
 from ebgan_detect.training import Checkpoint
 
 __all__ = ["ResumableDetector"]
@@ -124,7 +124,7 @@ class ResumableDetector(ScoringDetector):
         """File of one member's state."""
         return Path(self.checkpoint) / f"member-{k}.checkpoint"
 
-    def _checkpoint(self, k: int, fingerprint: float) -> Checkpoint | None:
+    def _checkpoint(self, k: int, fingerprint: str) -> Checkpoint | None:
         """One member's checkpoint, bound to the parameters and rows that it belongs to."""
         if self.checkpoint is None:
             return None

@@ -76,9 +76,7 @@ Size = Annotated[
         rich_help_panel="Data",
     ),
 ]
-Device = Annotated[
-    str, typer.Option(help="auto (CUDA if there, else cpu), cpu, cuda, cuda:1, mps, ...")
-]
+Device = Annotated[str, typer.Option(help="auto (CUDA if there, else cpu), cpu, cuda, cuda:1, ...")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show nothing but warnings, errors and data.")
 ]

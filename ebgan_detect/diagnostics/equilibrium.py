@@ -25,13 +25,13 @@ from typing_extensions import override
 
 from ebgan_detect.base import rows_of_shape
 from ebgan_detect.data import to_tensor
-from ebgan_detect.defaults import usual_defaults
 from ebgan_detect.diagnostics.discrepancy import maximum_mean_discrepancy, median_distance
 from ebgan_detect.errors import InvalidInputError, InvalidParameterError
 from ebgan_detect.losses import discriminator_loss
 from ebgan_detect.objectives import EBGANObjective
 from ebgan_detect.parameters import check_parameters, integer, real
 from ebgan_detect.randomness import random_source
+from ebgan_detect.torch_state import usual_defaults
 from ebgan_detect.training import Callback, TrainingRun, resolve_device
 
 __all__ = ["Equilibrium", "EquilibriumRecorder", "equilibrium", "game_value"]
@@ -229,10 +229,10 @@ class EquilibriumRecorder(Callback):
 
     @override
     def on_train_begin(self, run: TrainingRun) -> None:
-        device = _checked(run.objective).margin.device
+        _checked(run.objective)
         order = torch.randperm(len(run.rows), generator=self._rng(torch.device("cpu")))
         self._member += 1
-        self._real = run.rows.take(order[: self.max_rows].sort().values.to(device))
+        self._real = run.rows.take(run.rows.placed(order[: self.max_rows].sort().values))
         if run.epoch == 0:
             self._record(run)
 

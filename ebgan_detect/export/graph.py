@@ -60,7 +60,8 @@ class PValues(nn.Module):
         Tensor of shape (n,), float64
             p-values, in [1 / (n_calibration + 1), 1].
         """
-        energy = energy.unsqueeze(1)
+        # Infinite calibration energies are the largest number in the table; so are new ones.
+        energy = energy.clamp_max(torch.finfo(torch.float64).max).unsqueeze(1)
         row = (self.last_of_row < energy).sum(dim=1)
         below = TABLE_SIDE * row + (self.rows[row] < energy).sum(dim=1)
         return self.p_values[below]

@@ -27,6 +27,7 @@ from ebgan_detect.export.rescoring import rescore
 from ebgan_detect.export.tolerance import Limits
 from ebgan_detect.files import write_atomically
 from ebgan_detect.interchange import INPUT, MAPS, ModelCard
+from ebgan_detect.torch_state import usual_defaults
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -125,7 +126,7 @@ def export_onnx(
         _require("skl2onnx")
     answers = {"reconstruction": reconstruction, "energy_map": energy_map}
     _require_answers(source.detector, answers)
-    with _ONE_AT_A_TIME:
+    with _ONE_AT_A_TIME, usual_defaults():
         transformers = transformer_graphs(source, OPSET)
         limits = Limits.of(source.detector)
         served = ExportedGraph(source.detector, limits, **answers)

@@ -80,6 +80,11 @@ class AutoEncoderObjective(Objective):
             self._taken = due
             self._keep_state()
 
+    @override
+    def go_on(self) -> None:
+        if self.n_snapshots > 1:  # else trainings too short to reach any state keep stale ones
+            self._keep_state()
+
     def _keep_state(self) -> None:
         """Copy the autoencoder as it is; the oldest of too many copies goes."""
         state = nn.Sequential(self.encoder, self.decoder)

@@ -106,6 +106,13 @@ class EBGANObjective(AutoEncoderObjective):
         self.optimizers["generator"] = make_adam([self.generator], learning_rate, self.betas)
 
     @override
+    def go_on(self) -> None:
+        super().go_on()
+        if self.margin_schedule is not None:
+            self.margin.fill_(self.margin_schedule(1.0))
+            self.margin_schedule = None
+
+    @override
     def begin_step(self, progress: float) -> None:
         super().begin_step(progress)
         if self.margin_schedule is not None:

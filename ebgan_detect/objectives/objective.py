@@ -46,6 +46,9 @@ class Objective(nn.Module, ABC):
             Share of the planned updates already made, in [0, 1).
         """
 
+    def go_on(self) -> None:
+        """Begin a further training: what the first one schedules comes to its end, and stays."""
+
     @abstractmethod
     def configure_optimizers(self, learning_rate: float) -> None:
         """Fill `optimizers`, once the modules are on their device.
@@ -163,7 +166,7 @@ class Objective(nn.Module, ABC):
             accumulate_grad=False,
         )
         for weight, gradient in zip(weights, gradients, strict=True):
-            weight.grad = gradient
+            weight.grad = _laid_out(gradient, weight)
         optimizer.step()
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
@@ -243,6 +246,13 @@ class Objective(nn.Module, ABC):
         return None
 
 
+def _laid_out(gradient: Tensor | None, weight: Tensor) -> Tensor | None:
+    """A gradient in its weight's memory layout: the fused Adam goes through both as they lie."""
+    if gradient is None or gradient.stride() == weight.stride():
+        return gradient
+    return torch.empty_like(weight).copy_(gradient)
+
+
 def make_adam(
     modules: Sequence[nn.Module], learning_rate: float, betas: tuple[float, float]
 ) -> Optimizer:
@@ -262,7 +272,8 @@ def make_adam(
     Optimizer
         On a GPU its rate is a tensor there and its step can be captured as a graph.
     """
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    found = (p for module in modules for p in module.parameters() if p.requires_grad)
+    parameters = list(dict.fromkeys(found))  # modules may share a layer
     device = parameters[0].device
     on_gpu = device.type == "cuda"
     rate = torch.tensor(learning_rate, device=device) if on_gpu else learning_rate

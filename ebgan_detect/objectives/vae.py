@@ -113,6 +113,10 @@ class VAEObjective(Objective):
         self.optimizers = {"autoencoder": make_adam(modules, learning_rate, self.betas)}
 
     @override
+    def go_on(self) -> None:
+        self.warmth.fill_(1.0)
+
+    @override
     def begin_step(self, progress: float) -> None:
         # Later trainings of the same model, of which each starts at 0, stay warm.
         self.warmth.clamp_(min=min(1.0, progress / WARM_UP))

@@ -44,7 +44,8 @@ class KeepsConnections(BaseEstimator, ABC):
                 session.blocks -= 1
                 if session.blocks:
                     return
-        self._close(wait=kind is None or issubclass(kind, Exception))
+            self.__dict__.pop("_open", None)  # in the lock: the next block opens its own
+        _end(session, wait=kind is None or issubclass(kind, Exception))
 
     def close(self) -> None:
         """End the connections that a ``with`` block keeps open.
@@ -52,13 +53,9 @@ class KeepsConnections(BaseEstimator, ABC):
         A call under way in another thread fails with a `ServerError` that carries what was
         answered; requests that the server has got are waited for.
         """
-        self._close(wait=True)
-
-    def _close(self, *, wait: bool) -> None:
-        """End the kept connections, unless they belong to the process that forked this one."""
-        session: Session | None = self.__dict__.pop("_open", None)
-        if session is not None and session.serves(session.settings):
-            session.close(wait=wait)
+        with _ENTRANCE:
+            session: Session | None = self.__dict__.pop("_open", None)
+        _end(session, wait=True)
 
     @contextmanager
     def _connected(self) -> Iterator[Session]:
@@ -75,3 +72,9 @@ class KeepsConnections(BaseEstimator, ABC):
         """Copies and pickles have no connections."""
         state: dict[str, Any] = super().__getstate__()
         return {name: value for name, value in state.items() if name != "_open"}
+
+
+def _end(session: Session | None, *, wait: bool) -> None:
+    """End connections, unless they belong to the process that forked this one."""
+    if session is not None and session.serves(session.settings):
+        session.close(wait=wait)

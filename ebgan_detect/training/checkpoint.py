@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -106,7 +107,11 @@ def restore(
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
     for name, rng in generators.items():
-        rng.set_state(tensors[f"random/{name}"].cpu())
+        state = tensors[f"random/{name}"].cpu()
+        if len(state) == len(rng.get_state()):
+            rng.set_state(state)
+        else:  # of another kind of device, whose generator takes another course
+            rng.manual_seed(crc32(state.numpy().tobytes()))
 
 
 def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -194,7 +194,7 @@ class _Loop:
         run, objective, batch_size = self.run, self.objective.train(), self.batch_size
         steps = run.steps_per_epoch
         order = torch.randperm(len(self.rows), generator=self.generators["shuffle"])
-        order = order.to(self.trainer.device)
+        order = self.rows.placed(order)
         log = EpochLog()
         mixed = autocast(self.trainer.device, self.trainer.precision)
         # Layers of a user's own, such as dropout, may draw from the global generators.

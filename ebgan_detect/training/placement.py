@@ -120,7 +120,9 @@ def place(module: nn.Module, device: torch.device) -> None:
         Where to.
     """
     module.to(device)
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @contextmanager

@@ -26,6 +26,21 @@ class TrainingRows(Protocol):
 
     def __len__(self) -> int: ...
 
+    def placed(self, indices: Tensor) -> Tensor:
+        """Row numbers where `take` looks them up, lest every batch move its own.
+
+        Parameters
+        ----------
+        indices : Tensor of shape (n_indices,), int64
+            Row numbers.
+
+        Returns
+        -------
+        Tensor of shape (n_indices,), int64
+            The same, on the device or on the CPU.
+        """
+        ...
+
     def take(self, indices: Tensor) -> Tensor:
         """Batch of the given rows, scaled, float32, on the device.
 
@@ -56,6 +71,21 @@ class ResidentRows:
 
     def __len__(self) -> int:
         return len(self.scaled)
+
+    def placed(self, indices: Tensor) -> Tensor:
+        """Row numbers on the device.
+
+        Parameters
+        ----------
+        indices : Tensor of shape (n_indices,), int64
+            Row numbers.
+
+        Returns
+        -------
+        Tensor of shape (n_indices,), int64
+            The same.
+        """
+        return indices.to(self.scaled.device)
 
     def take(self, indices: Tensor) -> Tensor:
         """Look up a batch.
@@ -98,6 +128,21 @@ class StreamedRows:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def placed(self, indices: Tensor) -> Tensor:
+        """Row numbers on the CPU, which reads the rows: no batch waits for the device.
+
+        Parameters
+        ----------
+        indices : Tensor of shape (n_indices,), int64
+            Row numbers.
+
+        Returns
+        -------
+        Tensor of shape (n_indices,), int64
+            The same.
+        """
+        return indices.cpu()
 
     def take(self, indices: Tensor) -> Tensor:
         """Read a batch.

@@ -13,21 +13,29 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from benchmarks.common import RESULTS, markdown, metrics, result_path, run_once
 from benchmarks.images import corruptions
 from benchmarks.images.datasets import Array, development_part, load
-from benchmarks.images.energies import GAMES
-from benchmarks.images.methods import METHODS, UNTRAINED_ROWS
+from benchmarks.images.methods import METHODS, UNTRAINED, UNTRAINED_ROWS
 from ebgan_detect import EBGANDetector
+from ebgan_detect.data import as_rows
 from ebgan_detect.files import write_atomically
+from ebgan_detect.training import resolve_device
 
 Case = tuple[str, str, tuple[int, ...]]
 """Protocol, set and classes."""
 ByWay = Callable[[EBGANDetector, Array, Array], dict[str, Array]]
 """From a detector, training images and images to these images' energies in each way."""
 
+GAMES: dict[str, dict[str, Any]] = {
+    "EBGAN": {},
+    "control": {"adversarial": False},
+    "untrained": UNTRAINED,
+}
+"""Parameters of what is compared, by the names of all image benchmarks."""
 CASES: tuple[Case, ...] = (
     ("held out", "mnist", (1, 9)),
     ("held out", "fashion-mnist", (1, 3)),
@@ -37,6 +45,14 @@ CASES: tuple[Case, ...] = (
 )
 N_MADE = 2000
 UPDATES = 1500
+
+
+def of_images(
+    detector: EBGANDetector, images: Array, function: Callable[[torch.Tensor], torch.Tensor]
+) -> Array:
+    """A function of raw images, where and as the detector scores them."""
+    device = resolve_device(detector.device)
+    return torch.cat(list(detector.model_.stream(as_rows(images), function, device))).numpy()
 
 
 class HalfTheUpdates(EBGANDetector):
