@@ -14,12 +14,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ebgan_detect.base import (
+    LIGHT_HINGE,
     ArchitectureMixin,
     BaseDetector,
     GenerationMixin,
     MemberPlan,
     ReconstructionMixin,
-    turned,
+    lightened,
 )
 from ebgan_detect.errors import InvalidParameterError
 from ebgan_detect.model import network_shape
@@ -40,7 +41,6 @@ __all__ = ["EBGANDetector"]
 Margin = str | float | tuple[float, float] | Callable[[float], float]
 
 REPLAY_BYTES = 2**28
-LIGHT_HINGE = 0.1
 PAPER_MARGIN = 10
 PAPER_IMAGE_MARGINS = {64: 20, 128: 40, 256: 80}
 """By the longer side of an image, in pixels."""
@@ -453,12 +453,10 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             return float(plan.resumed["margin"]), float(plan.resumed.get("hinge_weight", weight))
         if plan.pilot is None:
             raise InvalidParameterError("margin='auto' needs training rows for its pilot, got none")
-        pilot = AutoEncoderObjective(copy.deepcopy(networks), noise=settings["noise"])
-        energy = plan.pilot(pilot)
-        usual = energy()
+        pilot = plan.pilot(AutoEncoderObjective(copy.deepcopy(networks), noise=settings["noise"]))
         if self.hinge_weight == "auto" and "turned_ratios" in settings:
-            weight *= _lightened(energy(turned) / usual, *settings["turned_ratios"])
-        return float(settings["margin_multiple"] * usual), weight
+            weight *= lightened(pilot.turned_ratio(), *settings["turned_ratios"])
+        return float(settings["margin_multiple"] * pilot.energy()), weight
 
     def _networks(self, plan: MemberPlan) -> Networks:
         """Networks of one member."""
@@ -470,15 +468,6 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             latent_dim=latent_dim,
         )
         return build_networks(factory, plan.input_shape, latent_dim=latent_dim, seed=plan.seed)
-
-
-def _lightened(ratio: float, start: float, stop: float) -> float:
-    """1 for ratios up to start, `LIGHT_HINGE` from stop on, a power of the ratio between them.
-
-    A step would let pilots that differ by a hundredth train games that differ tenfold.
-    """
-    share = math.log(ratio / start) / math.log(stop / start)
-    return float(LIGHT_HINGE ** min(max(share, 0.0), 1.0))
 
 
 def _checked(schedule: Callable[[float], float], progress: float) -> float:

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from games import Counting, trainer
 
 from benchmarks.images.turned import ratio
 from ebgan_detect import Callback, EBGANDetector, ModelFileError, load, save
-from ebgan_detect.base import turned
+from ebgan_detect.base.pilot import Pilot, turned
 
 
 def bars(n=400, side=16, seed=0):
@@ -103,3 +104,20 @@ def test_file_from_before_there_was_a_choice_is_refused(tmp_path):
     save(detector, tmp_path / "model")
     with pytest.raises(ModelFileError, match=r"hinge_weight[^$]*fit again"):
         load(tmp_path / "model")
+
+
+def test_pilot_judges_rows_that_there_are_however_many():
+    class Many:
+        """More rows than float32 can count, all alike."""
+
+        def __len__(self):
+            return 2**24 + 4
+
+        def placed(self, indices):
+            assert int(indices.max()) == len(self) - 1
+            return indices
+
+        def take(self, indices):
+            return torch.zeros(len(indices), 1)
+
+    assert Pilot.train(Counting(), rows=Many(), trainer=trainer()).energy() == 1e-6

@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from benchmarks.common import RESULTS, device_name, markdown
 from benchmarks.images.datasets import Array, development_part, load
 from ebgan_detect import EBGANDetector
-from ebgan_detect.base import MemberPlan, turned
+from ebgan_detect.base import MemberPlan
 from ebgan_detect.files import write_atomically
 from ebgan_detect.networks import Networks
 from ebgan_detect.objectives import AutoEncoderObjective
@@ -32,8 +32,8 @@ class PilotOnly(EBGANDetector):
     """A detector whose fit ends with the pilot."""
 
     def _terms(self, plan: MemberPlan, networks: Networks) -> NoReturn:
-        energy = plan.pilot(AutoEncoderObjective(copy.deepcopy(networks)))
-        raise _Measured(energy(turned) / energy())
+        pilot = plan.pilot(AutoEncoderObjective(copy.deepcopy(networks)))
+        raise _Measured(pilot.turned_ratio())
 
 
 def ratio(images: Array, seed: int, **parameters: object) -> float:

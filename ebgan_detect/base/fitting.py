@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ebgan_detect.base.pilot import Pilot
 from ebgan_detect.data import Rows
 from ebgan_detect.errors import EBGANWarning
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
 from ebgan_detect.partition import Parts
 from ebgan_detect.training import (
-    SCHEDULES,
     Checkpoint,
     ProgressBar,
     Trainer,
@@ -33,14 +33,10 @@ __all__ = [
     "MemberPlan",
     "separation",
     "train_members",
-    "train_pilot",
-    "turned",
 ]
 
-PILOT_UPDATES = 300
-PILOT_ROWS = 2048
 ROWS_AT_ONCE = 256
-"""Rows that a pilot or a criterion scores in one pass."""
+"""Rows that a criterion scores in one pass."""
 KEPT_ROWS, KEPT_BYTES = 2**15, 2**26
 """Bounds on the calibration rows kept for later calls of `partial_fit`, which score them anew."""
 
@@ -60,15 +56,14 @@ class MemberPlan:
     resumed : dict of str to Tensor
         State dict of the same game from a checkpoint or a saved model; empty for a new one.
     pilot : callable, optional
-        Trains a game for a short time at the member's settings, and returns what measures the
-        energies that it gives (see `train_pilot`). A resumed game needs none.
+        From a game to spare to a pilot at the member's settings. A resumed game needs none.
     """
 
     input_shape: tuple[int, ...]
     bounded: bool
     seed: int
     resumed: dict[str, Tensor]
-    pilot: Callable[[Objective], Callable[..., float]] | None = None
+    pilot: Callable[[Objective], Pilot] | None = None
 
 
 def train_members(
@@ -123,7 +118,7 @@ def train_members(
                     model.scaler.bounded,
                     own.seed,
                     {} if state is None else state.objective_tensors(),
-                    partial(train_pilot, rows=rows, trainer=own),
+                    partial(Pilot.train, rows=rows, trainer=own),
                 )
                 objective = make_objective(plan)
             runs.append(own.fit(objective, rows))
@@ -142,76 +137,6 @@ def train_members(
         if runs[-1].interrupted:
             break
     return runs
-
-
-def train_pilot(
-    objective: Objective, *, rows: TrainingRows, trainer: Trainer
-) -> Callable[..., float]:
-    """Train a game briefly at a constant rate, to measure what energies rows then have.
-
-    Parameters
-    ----------
-    objective : Objective
-        A game to spare.
-    rows : TrainingRows
-        Scaled training rows.
-    trainer : Trainer
-        Batch size, learning rate, device, precision and seed are taken from it.
-
-    Returns
-    -------
-    callable
-        From a change of rows, if any, to the mean energy that up to `PILOT_ROWS` training rows
-        have after it [scaled input unit ** 2], > 0.
-    """
-    n = len(rows)
-    steps = n // min(trainer.batch_size, n)
-    brief = replace(
-        trainer,
-        max_epochs=math.ceil(PILOT_UPDATES / steps),
-        max_steps_per_epoch=PILOT_UPDATES,
-        schedule=SCHEDULES["constant"],
-        average_decay=0.0,
-        criterion=None,
-        callbacks=(),
-        checkpoint=None,
-        passes_interrupt=True,
-    )
-    brief.fit(objective, rows)
-    # float32 may round the last number up.
-    sample = torch.linspace(0, n - 1, min(n, PILOT_ROWS)).long().clamp_(max=n - 1)
-    sample = rows.placed(sample)
-
-    @torch.inference_mode()
-    def energy(change: Callable[[Tensor], Tensor] | None = None) -> float:
-        taken = (rows.take(part) for part in sample.split(ROWS_AT_ONCE))
-        energies = _energies(objective, map(change, taken) if change else taken)
-        # Rows that a pilot reconstructs perfectly would leave no margin at all.
-        return max(float(energies.mean()), 1e-6)
-
-    return energy
-
-
-def turned(images: Tensor) -> Tensor:
-    """Turn images by a quarter: an autoencoder that is not blind gives them more energy.
-
-    Parameters
-    ----------
-    images : Tensor of shape (n, c, h, w)
-        Images.
-
-    Returns
-    -------
-    Tensor of shape (n, c, h, w)
-        Copies whose largest square in the middle is turned.
-    """
-    height, width = images.shape[-2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    result = images.clone()
-    square = result[..., top : top + side, left : left + side]
-    square.copy_(square.rot90(1, (-2, -1)).clone())
-    return result
 
 
 def separation(held_out: Tensor, seed: int) -> Callable[[Objective], float]:
@@ -245,16 +170,11 @@ def separation(held_out: Tensor, seed: int) -> Callable[[Objective], float]:
         generated = objective.negatives(len(held_out), noise)
         negatives = [background] if generated is None else [background, generated]
         judged = torch.cat([held_out, *negatives])
-        energies = _energies(objective, judged.split(ROWS_AT_ONCE))
+        energies = torch.cat([objective.energy(part) for part in judged.split(ROWS_AT_ONCE)])
         is_negative = np.repeat([0, 1], [len(held_out), len(held_out) * len(negatives)])
         return float(roc_auc_score(is_negative, energies.cpu().numpy()))
 
     return criterion
-
-
-def _energies(objective: Objective, parts: Iterable[Tensor]) -> Tensor:
-    """Energies of rows that come in parts."""
-    return torch.cat([objective.energy(part) for part in parts])
 
 
 @dataclass(frozen=True)
