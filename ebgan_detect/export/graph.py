@@ -41,7 +41,9 @@ class PValues(nn.Module):
         energies, p_values = p_value_table(calibration_energies, TABLE_SIDE**2)
         # No energy lies above infinity: the places that stay free are never counted.
         table = torch.full((TABLE_SIDE**2,), torch.inf, dtype=torch.float64)
+        # Where an energy was infinite the table of p-values has the largest number.
         table[: len(energies)] = torch.from_numpy(energies)
+        table[table == torch.finfo(torch.float64).max] = torch.inf
         rows = table.reshape(TABLE_SIDE, TABLE_SIDE)
         self.register_buffer("rows", rows)
         self.register_buffer("last_of_row", rows[:-1, -1].clone())
@@ -60,8 +62,7 @@ class PValues(nn.Module):
         Tensor of shape (n,), float64
             p-values, in [1 / (n_calibration + 1), 1].
         """
-        # Infinite calibration energies are the largest number in the table; so are new ones.
-        energy = energy.clamp_max(torch.finfo(torch.float64).max).unsqueeze(1)
+        energy = energy.unsqueeze(1)
         row = (self.last_of_row < energy).sum(dim=1)
         below = TABLE_SIDE * row + (self.rows[row] < energy).sum(dim=1)
         return self.p_values[below]
