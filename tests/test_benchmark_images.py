@@ -16,7 +16,7 @@ from torch import nn
 
 import ebgan_detect
 from benchmarks.common import RESULTS, false_positive_rate, metrics, run_once
-from benchmarks.images import datasets, development, energies, exponents, methods, scales
+from benchmarks.images import datasets, energies, exponents, methods, scales, ways
 from benchmarks.images.__main__ import main, parser, runs
 from benchmarks.images.datasets import development_part, load
 from benchmarks.images.figure import draw
@@ -397,14 +397,14 @@ def test_a_mean_over_classes_is_of_as_many_as_one_seed_has_run(seeds_of, shown, 
 
 
 def test_ways_to_divide_energies_are_compared_on_one_training(monkeypatch):
-    monkeypatch.setattr(development, "UPDATES", 20)
+    monkeypatch.setattr(ways, "UPDATES", 20)
     case = ("held out", "digits", (1, 9))
-    measured = development.measure(exponents.by_way, case, "EBGAN", 0)
+    measured = ways.measure(exponents.by_way, case, "EBGAN", 0)
     images = development_part(load("digits"))
     normal = images.train[~np.isin(images.train_labels, (1, 9))]
     judged = images.test_labels != 1
     for way, exponent in (("0", 0.0), ("1, 5 %", 1.0)):
-        detector = development.HalfTheUpdates(complexity_exponent=exponent, random_state=0)
+        detector = ways.HalfTheUpdates(complexity_exponent=exponent, random_state=0)
         energies_ = detector.fit(normal).energy(images.test)[judged]
         expected = average_precision_score(images.test_labels[judged] == 9, energies_)
         found = measured["anomalies"]["9"][way]["auprc"]
@@ -413,18 +413,18 @@ def test_ways_to_divide_energies_are_compared_on_one_training(monkeypatch):
     assert noise["0.5, all"]["auroc"] < noise["1, 5 %"]["auroc"] <= noise["0"]["auroc"]
     assert black["1, 5 %"]["auroc"] == 1
     run = {"set": "digits", "protocol": "held out", "classes": "1 9", "game": "EBGAN", **measured}
-    told = development.table([run], [*exponents.WAYS])
+    told = ways.table([run], [*exponents.WAYS])
     assert told.count("digits") == 9
     assert "digits 9 held out, AUPRC" in told
 
 
 def test_scales_of_errors_are_compared_on_one_training(monkeypatch):
-    monkeypatch.setattr(development, "UPDATES", 20)
-    measured = development.measure(scales.by_way, ("one class", "digits", (3,)), "EBGAN", 0)
+    monkeypatch.setattr(ways, "UPDATES", 20)
+    measured = ways.measure(scales.by_way, ("one class", "digits", (3,)), "EBGAN", 0)
     images = development_part(load("digits"))
     normal = images.train[images.train_labels == 3]
     for way, weight in (("1", 0.0), ("1 2 4, squared", 1.0)):
-        detector = development.HalfTheUpdates(
+        detector = ways.HalfTheUpdates(
             complexity_exponent=0.0, coarse_weight=weight, random_state=0
         )
         energies_ = detector.fit(normal).energy(images.test)
@@ -432,12 +432,12 @@ def test_scales_of_errors_are_compared_on_one_training(monkeypatch):
         found = measured["anomalies"]["all others"][way]
         assert found == pytest.approx(expected, abs=1e-6)
     run = {"set": "digits", "protocol": "one class", "classes": "3", "game": "EBGAN", **measured}
-    assert "digits 3 one class, black, AUROC" in development.table([run], [*scales.WAYS])
+    assert "digits 3 one class, black, AUROC" in ways.table([run], [*scales.WAYS])
 
 
 def test_as_many_training_images_are_plain_as_a_way_says():
     images = development_part(load("digits")).train
-    detector = development.HalfTheUpdates(max_epochs=1, random_state=0).fit(images)
+    detector = ways.HalfTheUpdates(max_epochs=1, random_state=0).fit(images)
     every = exponents.factors(detector, images, images)
     for way, share in (("1, 1 %", 0.01), ("1, 5 %", 0.05), ("1, 25 %", 0.25), ("0.5, 95 %", 0.95)):
         assert (every[way] > 1).mean() == pytest.approx(share, abs=0.02)
