@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -155,13 +156,17 @@ class Rows:
             start += len(tensor)
             yield tensor
 
-    def check_finite(self, *, integers: bool = False) -> tuple[float, float]:
+    def check_finite(
+        self, *, integers: bool = False, largest: float = np.inf
+    ) -> tuple[float, float]:
         """Refuse nan and infinity, and find the range of the values.
 
         Parameters
         ----------
         integers : bool
             Whether to read integers too, which are always finite, for their range.
+        largest : float
+            Refuse values beyond this size too.
 
         Returns
         -------
@@ -171,17 +176,24 @@ class Rows:
         Raises
         ------
         InvalidInputError
-            If a value is nan or infinite, naming the first such row.
+            If a value is nan, infinite or too large, naming the first such row.
         """
         low, high = np.inf, -np.inf
         start = 0
         for chunk in self.arrays():
             if chunk.dtype.kind != "f" and not integers:
                 return np.nan, np.nan
-            least, largest = chunk.min(), chunk.max()
-            if not (np.isfinite(least) and np.isfinite(largest)):
+            least, most = chunk.min(), chunk.max()
+            if not (np.isfinite(least) and np.isfinite(most)):
                 _refuse_non_finite(np.isfinite(chunk.reshape(len(chunk), -1)).all(axis=1), start)
-            low, high = min(low, float(least)), max(high, float(largest))
+            low, high = min(low, float(least)), max(high, float(most))
+            if max(-low, high) > largest:
+                sizes = np.abs(chunk.reshape(len(chunk), -1)).max(axis=1)
+                raise InvalidInputError(
+                    f"X must hold values up to {largest:.3g}, got {sizes.max():.3g} in row "
+                    f"{start + int(sizes.argmax())}, a code for what is missing perhaps; impute or "
+                    "drop such rows"
+                )
             start += len(chunk)
         return low, high
 
@@ -254,6 +266,13 @@ def as_rows(x: Any) -> Rows:
                 f"{type(x).__name__}; collect an iterable one into an array first"
             )
         rows: Rows = _DatasetRows(x)
+    elif isinstance(x, torch.utils.data.DataLoader):
+        raise InvalidInputError("X must be rows or a Dataset, got a DataLoader; give its .dataset")
+    elif isinstance(x, str | bytes | os.PathLike):
+        raise InvalidInputError(
+            f"X must be rows or a Dataset, got {x!r}; read the file first, as ebgan_detect."
+            "datafiles.read_rows does"
+        )
     elif isinstance(x, Tensor) and not x.is_complex() and x.layout == torch.strided:
         rows = Rows(x.detach().resolve_neg())
     else:
@@ -267,6 +286,7 @@ def _as_array(x: Any) -> NDArray[Any]:
     if isinstance(x, Tensor):
         kind = "complex" if x.is_complex() else str(x.layout)
         raise InvalidInputError(f"X must be a dense real tensor, got a {kind} one")
+    _check_dates(x)
     array: NDArray[Any]
     try:
         with np.errstate(invalid="raise"):
@@ -293,6 +313,13 @@ def _as_array(x: Any) -> NDArray[Any]:
     return array
 
 
+def _check_dates(x: Any) -> None:
+    """Refuse dates and times of polars, which turn into numbers of one unit or another."""
+    for name, column in _columns(x) if hasattr(x, "iter_columns") else ():
+        if column.dtype.is_temporal():
+            _refuse_column(name, column)
+
+
 def _check_columns(x: Any) -> None:
     """Name the first column of a frame that holds no numbers, if there is one."""
     for name, column in _columns(x):
@@ -306,11 +333,16 @@ def _check_columns(x: Any) -> None:
         except (ValueError, TypeError):
             is_numeric = False
         if not is_numeric:
-            kind = getattr(column, "dtype", "another type")
-            raise InvalidInputError(
-                f"X must hold numbers, got {kind} in column {name!r}; encode text and dates, "
-                "and fill in what is missing"
-            )
+            _refuse_column(name, column)
+
+
+def _refuse_column(name: Any, column: Any) -> None:
+    """Name a column that holds no numbers."""
+    kind = getattr(column, "dtype", "another type")
+    raise InvalidInputError(
+        f"X must hold numbers, got {kind} in column {name!r}; encode text and dates, "
+        "and fill in what is missing"
+    )
 
 
 def _columns(x: Any) -> Iterator[tuple[Any, Any]]:
@@ -357,6 +389,8 @@ def _item(item: Any) -> NDArray[Any]:
     is_picture = hasattr(value, "getbands")
     if is_picture and "P" in value.getbands():
         value = value.convert("RGB")  # entries of a palette are no grey levels
+    if is_picture and value.getbands() == ("1",):
+        value = value.convert("L")  # white is 255, as in other pictures
     array = np.asarray(value)
     if is_picture and array.ndim == 3:
         array = np.moveaxis(array, -1, 0)

@@ -42,6 +42,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
     The bytes go to a temporary file in the same folder, reach the disk, and then
     take the target's name in one step. A symbolic link stays one: what it leads to is written.
+    Pipes and devices are written as they are.
 
     Parameters
     ----------
@@ -55,6 +56,9 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     OSError
         If the folder does not exist or cannot be written; it names `path`.
     """
+    if _is_special(Path(path)):
+        Path(path).write_bytes(content)
+        return
     target = Path(os.path.realpath(path))
     with _named(path), _new_file_beside(target) as (temporary, handle):
         with os.fdopen(handle, "wb") as stream:
@@ -82,15 +86,25 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if _is_special(Path(path)):
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return
     with _named(path), _new_file_beside(target) as (temporary, handle):
         os.close(handle)
         temporary.unlink()
 
 
+def _is_special(target: Path) -> bool:
+    """Whether something is there that a file must not replace, such as a pipe."""
+    return target.exists() and not target.is_file() and not target.is_dir()
+
+
 @contextmanager
 def _new_file_beside(target: Path) -> Iterator[tuple[Path, int]]:
     """A temporary file in the target's folder and its handle; removed if what follows fails."""
-    temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
+    # Names have an end, of 255 bytes as a rule; a character takes up to four.
+    temporary = target.with_name(f".{target.name[:60]}.{uuid4().hex[:8]}")
     # The umask applies; a temporary file of the standard library would be its owner's alone.
     handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | O_BINARY, 0o666)
     try:

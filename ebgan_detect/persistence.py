@@ -106,6 +106,7 @@ def save(detector: BaseDetector, path: str | os.PathLike[str]) -> None:
         "scaler": {"bounded": model.scaler.bounded, **_range(model.scaler)},
         "partition": asdict(detector._partition),
         "calibration_apart": kept.apart,
+        "calibration_calls": kept.calls,
         "members": len(model.members),
     }
     write_sealed(path, tensors, header)
@@ -182,6 +183,7 @@ def load(
         tensors.pop("calibration/positions").numpy(),
         tensors.pop("calibration/values").numpy(),
         header.get("calibration_apart", True),
+        header.get("calibration_calls", 1),
     )
     weights = {name.removeprefix("model/"): value for name, value in tensors.items()}
     detector.model_ = _rebuild(detector, header, weights, path)

@@ -116,7 +116,7 @@ def fit_scaler(
     Returns
     -------
     Scaler
-        The fitted scaling. A constant column gets scale 1, and so stays harmless.
+        The fitted scaling. A constant column becomes 0, whatever its size.
 
     Raises
     ------
@@ -150,7 +150,11 @@ def fit_scaler(
     if kind == "auto":
         kind = "none" if in_unit_interval else "minmax"
     if kind == "standard":
-        return _scaler(standard.mean_, standard.scale_, bounded=False, low=low, high=high)
+        # The mean of equal numbers may be another number, by the last digit of a large one.
+        is_constant = extent.data_min_ == extent.data_max_
+        shift = np.where(is_constant, extent.data_min_, standard.mean_)
+        scale = np.where(is_constant, 1.0, standard.scale_)
+        return _scaler(shift, scale, bounded=False, low=low, high=high)
     if kind == "minmax":
         spread = extent.data_max_ - extent.data_min_
         scale = np.where(spread > 0, spread, 1.0)

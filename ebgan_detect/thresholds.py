@@ -47,7 +47,7 @@ def rows_needed(false_alarm_rate: float) -> int:
     (19, 1)
     """
     _check_rate(false_alarm_rate)
-    n = max(math.floor(1 / false_alarm_rate) - 2, 1)
+    n = max(math.floor(min(1 / false_alarm_rate, 2.0**53)) - 2, 1)
     while _rank(n, false_alarm_rate) > n:
         n += 1
     return n
@@ -215,7 +215,7 @@ def contamination_offset(scores: ArrayLike, contamination: float) -> float:
 def _rank(n: int, false_alarm_rate: float) -> int:
     """Rank of the conformal threshold among n energies, guarded against rounding upwards."""
     rounding = 4 * float(np.finfo(np.float64).eps) * (n + 1)
-    return math.ceil((n + 1) * (1 - false_alarm_rate) - rounding)
+    return max(1, math.ceil((n + 1) * (1 - false_alarm_rate) - rounding))
 
 
 def _table_ranks(n: int, size: int) -> NDArray[np.intp]:

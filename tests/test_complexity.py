@@ -145,9 +145,11 @@ def test_where_blank_images_are_usual_no_energy_is_divided(digits):
     assert fit_complexity([images], 0.5) is None
 
 
-def test_images_of_one_row_of_pixels_have_a_complexity():
-    images = np.random.default_rng(0).random((80, 1, 6)).astype(np.float32)
+@pytest.mark.parametrize("shape", [(1, 6), (6, 1), (2, 1, 6)])
+def test_images_of_one_row_of_pixels_have_a_complexity(shape, tmp_path):
+    images = np.random.default_rng(0).random((80, *shape)).astype(np.float32)
     detector = EBGANDetector(max_epochs=1, random_state=0).fit(images)
+    assert export_onnx(detector, tmp_path / "model.onnx").exists()
     assert np.isfinite(detector.energy(images)).all()
     assert detector.settings_["complexity_exponent"] == 1
 

@@ -1,5 +1,8 @@
 """One view over every kind of input."""
 
+from datetime import date
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -338,6 +341,14 @@ def test_pictures_with_a_palette_are_read_as_colours():
     check_reads(Items(pictures), np.moveaxis(colour, -1, 1))
 
 
+def test_pictures_of_one_bit_are_grey_ones_of_two_levels(np_rng):
+    grey = (np_rng.random((6, 5, 4)) < 0.5).astype(np.uint8) * 255
+    pictures = [Image.fromarray(picture) for picture in grey]
+    mixed = pictures[:3] + [picture.convert("1") for picture in pictures[3:]]
+    assert {picture.mode for picture in mixed} == {"1", "L"}
+    check_reads(Items(mixed), grey)
+
+
 def test_data_set_of_differing_shapes_raises():
     dataset = Items([np.zeros(3), np.zeros(3), np.zeros(4), np.zeros(3)])
     rows = as_rows(dataset)
@@ -425,6 +436,17 @@ def test_empty_data_set_raises():
         (torch.zeros(3, 2, 0), "0 feature"),
         ([[1, 2], [3]], "inhomogeneous"),
         (None, "array"),
+        (
+            pl.DataFrame({"n": [1.5, 2], "day": [date(2020, 1, 1), date(2020, 1, 2)]}),
+            "got Date in column 'day'",
+        ),
+        (
+            pl.DataFrame({"n": [1.5, 2], "t": pl.Series([1, 2], dtype=pl.Duration("ms"))}),
+            "got Duration.* in column 't'",
+        ),
+        (torch.utils.data.DataLoader([1.0]), r"got a DataLoader; give its \.dataset"),
+        ("rows.csv", "got 'rows.csv'; read the file first"),
+        (Path("rows.csv"), r"got .*Path\('rows.csv'\); read the file first"),
     ],
 )
 def test_as_rows_of_unusable_input_raises(x, message):

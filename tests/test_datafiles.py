@@ -51,6 +51,15 @@ def test_csv_with_header_keeps_names_values_and_line_numbers(tmp_path, table):
     assert rows.names.tolist() == list(range(2, 52))
 
 
+@pytest.mark.parametrize(("mark", "other"), [(",", ";"), (";", ","), (";", "\t")])
+def test_csv_names_in_quotes_may_hold_another_delimiter(tmp_path, mark, other):
+    names = [f"temp{other}{other} C", f'p{other} ""Pa""']
+    lines = [mark.join(f'"{field}"' for field in row) for row in (names, ["1.5", "2"])]
+    rows = read_rows(written(tmp_path / "x.csv", "\n".join(lines)))
+    assert list(rows.values.columns) == [name.replace('""', '"') for name in names]
+    np.testing.assert_array_equal(rows.values.to_numpy(), [[1.5, 2.0]])
+
+
 def test_csv_without_header_is_an_array(tmp_path, table):
     table.to_csv(tmp_path / "x.csv", index=False, header=False)
     rows = read_rows(tmp_path / "x.csv")

@@ -447,6 +447,13 @@ def test_bytes_after_images_in_the_unit_interval_warn(dtype, images):
         detector.energy(images[:50].astype(dtype))
 
 
+@pytest.mark.filterwarnings("error")
+def test_dark_bytes_after_bytes_are_in_the_same_unit(image_detector, images):
+    dark = np.full_like(images[:30], 3, dtype=np.uint8)
+    assert np.isfinite(image_detector.energy(dark)).all()
+    copy.deepcopy(image_detector).partial_fit(dark)
+
+
 class Counting(torch.utils.data.Dataset):
     def __init__(self, images):
         self.images = images

@@ -18,6 +18,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
     MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
     PolynomialFeatures,
     PowerTransformer,
     StandardScaler,
@@ -221,6 +223,8 @@ CHOICES = {
         ("some", StandardScaler(), [3, 0]),
         ("rest", MinMaxScaler(), slice(1, 3)),
     ],
+    "mask": lambda: [("some", StandardScaler(), [False, True, False, True])],
+    "from the end": lambda: [("some", StandardScaler(), [-1, -3])],
     "inner": lambda: [("some", make_pipeline(inner(), StandardScaler()), ["a", "d", "c"])],
 }
 
@@ -239,6 +243,30 @@ def test_columns_chosen_by_name_are_found_by_position(rows, tmp_path, choice):
     assert all(a is b for a, b in zip(before, [c for *_, c in chosen.transformers_], strict=True))
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside numbers"])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        lambda: OneHotEncoder(sparse_output=False, handle_unknown="ignore"),
+        lambda: OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+    ],
+    ids=["one hot", "ordinal"],
+)
+def test_encoders_that_take_unknown_categories_are_exported(rows, tmp_path, encoder, alone):
+    table = rows.astype(float)
+    table[:, 2] = np.arange(len(table)) % 3 * 5
+    numbers = [] if alone else [("numbers", StandardScaler(), [0, 1, 3])]
+    chosen = ColumnTransformer([*numbers, ("kinds", encoder(), [2])])
+    pipeline = make_pipeline(chosen, detector()).fit(table)
+    table[::7, 2] = 99
+    given_rows = table.astype(np.float32)
+    path = export_onnx(pipeline, tmp_path / "model.onnx")
+    expected = pipeline.score_samples(given_rows.astype(float))
+    np.testing.assert_allclose(ask(path, given_rows)["score"], expected, rtol=1e-5)
+    given_rows[0, 2] = np.nan
+    assert ask(path, given_rows)["energy"][0] == np.inf
+
+
 # --- what cannot be exported ------------------------------------------------------------------
 
 
@@ -248,6 +276,11 @@ def test_columns_chosen_by_name_are_found_by_position(rows, tmp_path, choice):
         (PowerTransformer(), "Conflicted constraint"),
         (PolynomialFeatures(2), "ShapeInferenceError"),
         (SimpleImputer(), "it replaces nan"),
+        (make_pipeline(SimpleImputer(), StandardScaler()), "it replaces nan"),
+        (
+            ColumnTransformer([("kinds", OrdinalEncoder(), [0])], remainder="passthrough"),
+            "it refuses unknown categories",
+        ),
     ],
 )
 def test_a_step_that_cannot_be_exported_is_named(rows, tmp_path, step, reason):

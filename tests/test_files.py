@@ -4,6 +4,7 @@ import math
 import os
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -40,6 +41,35 @@ def test_write_atomically_replaces_the_content(tmp_path):
         write_atomically(path, content)
         assert path.read_bytes() == content
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes with names")
+def test_write_atomically_writes_into_a_pipe(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(path.read_bytes)
+        check_writable(path)
+        write_atomically(path, b"content")
+        assert reader.result(10) == b"content"
+    assert path.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]  # noqa: PTH208
+
+
+def test_write_atomically_leaves_devices_alone(tmp_path):
+    (tmp_path / "link").symlink_to(os.devnull)
+    for path in (os.devnull, tmp_path / "link"):
+        check_writable(path)
+        write_atomically(path, b"content")
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)  # noqa: PTH116
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_write_atomically_takes_names_as_long_as_there_are(tmp_path):
+    path = tmp_path / ("ü" * 127)
+    check_writable(path)
+    write_atomically(path, b"content")
+    assert path.read_bytes() == b"content"
 
 
 def test_write_atomically_goes_through_symbolic_links(tmp_path):

@@ -74,7 +74,7 @@ def test_partial_fit_from_scratch_learns_and_keeps_calibration_rows_apart(table)
     assert not trained & calibrated
     assert trained | calibrated == as_bytes(scaler(torch.from_numpy(table)))
     assert detector.n_iter_ == 36
-    assert len(detector.calibration_energies_) == len(calibrated)
+    assert len(detector.calibration_energies_) == 12 * len(calibrated)  # each call counts
     assert energies[-1] < energies[0] / 2
 
 
@@ -336,6 +336,63 @@ def test_list_that_changes_later_changes_no_fitted_detector(table, tmp_path):
     save(detector, tmp_path / "model.ebgan")
     found = load(tmp_path / "model.ebgan").energy(table)
     np.testing.assert_array_equal(found, detector.energy(table))
+
+
+@pytest.mark.filterwarnings("ignore::ebgan_detect.CalibrationWarning")  # of the first calls
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_rows_that_repeat_over_calls_raise_no_more_false_alarms(seed):
+    rng = np.random.default_rng(seed)
+
+    def draw(n):
+        x = rng.normal(size=(n, 3))
+        x[rng.random(n) < 0.3] = 30.0  # as a sensor that idles
+        return x
+
+    detector = EBGANDetector(**SMALL | {"random_state": seed})
+    for _ in range(80):
+        detector.partial_fit(draw(20))
+    assert (detector.p_values(draw(2000)) <= 0.1).mean() < 0.15
+    kept = detector._calibration_rows
+    assert kept.calls == 80
+    assert (np.diff(kept.positions) >= 0).all()
+
+
+def test_kept_calibration_rows_are_a_sample_of_all_calls(table, monkeypatch, tmp_path):
+    monkeypatch.setattr(fitting, "KEPT_ROWS", 40)
+    detector = EBGANDetector(**SMALL).fit(table)
+    for call in range(30):
+        if call == 15:  # a file knows how many calls there were
+            save(detector, tmp_path / "model.ebgan")
+            detector = load(tmp_path / "model.ebgan")
+        detector.partial_fit(table)
+        assert len(detector._calibration_rows.values) == 40
+    # About twenty rows calibrate in each call, always the same.
+    counts = np.unique(detector._calibration_rows.values, axis=0, return_counts=True)[1]
+    assert counts.max() < 10
+    assert len(counts) > 15
+
+
+def test_rows_too_large_to_compute_with_are_refused_by_name(table):
+    table = table.copy()
+    table[7, 1] = np.finfo(float).max
+    for method in ("fit", "partial_fit"):
+        with pytest.raises(InvalidInputError, match=r"up to 3.4e\+38, got 1.8e\+308 in row 7,"):
+            getattr(EBGANDetector(**SMALL), method)(table)
+    fitted = EBGANDetector(**SMALL).fit(ring(200))
+    with pytest.raises(InvalidInputError, match="in row 7,"):
+        fitted.partial_fit(table)
+    assert fitted.predict(table)[7] == -1
+
+
+def test_threshold_beyond_all_numbers_is_told(table):
+    positions = row_positions([table[:60]], EBGANDetector(**SMALL).fit(table[:60])._seed)
+    far = table[:60].copy()
+    for value in 1e30 * np.arange(1, 9):  # until one calibrates
+        far[0] = value
+        if row_positions([far], EBGANDetector(**SMALL).fit(table[:60])._seed)[0] < positions.min():
+            break
+    with pytest.warns(CalibrationWarning, match="the threshold is beyond all numbers"):
+        EBGANDetector(**SMALL).fit(far)
 
 
 def test_calibration_rows_that_are_kept_are_bounded(table, monkeypatch):

@@ -34,6 +34,13 @@ def exact_rank(n, rate):
 # --- threshold --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rate", [1e-310, 5e-324, 1 - 2**-53])
+def test_rates_next_to_0_and_1_have_a_threshold(rate):
+    expected = 3.0 if rate < 0.5 else 1.0
+    assert conformal_threshold([2.0, 1.0, 3.0], rate) == expected
+    assert rows_needed(rate) == (1 if rate > 0.5 else rows_needed(1e-300))
+
+
 @given(rate=RATES)
 def test_rows_needed_equals_brute_force(rate):
     smallest = next(n for n in range(1, 1001) if exact_rank(n, rate) <= n)

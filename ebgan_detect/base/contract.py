@@ -157,12 +157,12 @@ class BaseDetector(ResumableDetector):
 
         The first call on an unfitted detector learns scaling, margin and the division into
         parts from its rows, so these should be typical. A row that calibrates in one call
-        never trains in another, and counts once however often it comes: where rows repeat
-        from call to call, p-values and false alarms are those of distinct rows. A call without
-        any row to train on only calibrates. After a `fit` that lowered its learning rate to 0,
-        the rate is a tenth of `learning_rate`: at the full one a few steps undo what was
-        learnt. What the first training schedules, such as a margin, stays at its end. A call
-        that fails, or that Ctrl-C ends,
+        never trains in another, and counts in each: p-values stay valid where normal rows
+        repeat, and come out too small by less than 1 / (n_calibration + 1) where all rows are
+        given again. A call without any row to train on only calibrates. After a `fit` that
+        lowered its learning rate to 0, the rate is a tenth of `learning_rate`: at the full one
+        a few steps undo what was learnt. What the first training schedules, such as a margin,
+        stays at its end. A call that fails, or that Ctrl-C ends,
         leaves the detector as it was, its optimisers and replay empty as after `load`.
 
         Parameters
@@ -195,7 +195,8 @@ class BaseDetector(ResumableDetector):
             self._train(rows, positions, parts, 1, "constant")
             kept = CalibrationRows.read(rows, parts, positions)
             if hasattr(self, "_calibration_rows"):
-                kept = self._calibration_rows.merge(kept)
+                within = self._partition.calibration_below or 1.0
+                kept = self._calibration_rows.merge(kept, within=within)
             self._calibration_rows = kept
             self._calibrate(self._energies(Rows(kept.values)))
             if self.contamination != "auto":
@@ -374,6 +375,12 @@ class BaseDetector(ResumableDetector):
         self.calibration_energies_ = np.sort(energies)
         self.offset_ = -conformal_threshold(energies, self.false_alarm_rate)
         needed = rows_needed(self.false_alarm_rate)
+        if _is_auto(self.contamination) and np.isinf(energies).any() and self.offset_ < -1e300:
+            warn_caller(
+                "the threshold is beyond all numbers: calibration rows are so far from the rows "
+                "that were trained on that their energies overflow; drop such rows",
+                CalibrationWarning,
+            )
         if not self._calibration_rows.apart:
             warn_caller(
                 "threshold and p-values come from rows that were trained on, which fit better "

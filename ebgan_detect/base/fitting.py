@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from ebgan_detect.base.pilot import Pilot
 from ebgan_detect.data import Rows
-from ebgan_detect.errors import EBGANWarning
+from ebgan_detect.errors import EBGANWarning, warn_caller
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
 from ebgan_detect.partition import Parts
@@ -125,11 +124,10 @@ def train_members(
         except KeyboardInterrupt:
             if not runs or k < len(model.members):
                 raise
-            warnings.warn(
+            warn_caller(
                 f"training was interrupted; the {k} of {n_members} members that are trained are "
                 "kept and can be used",
                 EBGANWarning,
-                stacklevel=2,
             )
             break
         if k == len(model.members):
@@ -184,16 +182,19 @@ class CalibrationRows:
     Attributes
     ----------
     positions : ndarray of shape (n,)
-        Positions on the unit interval (see `row_positions`), ascending and distinct.
+        Positions on the unit interval (see `row_positions`), ascending.
     values : ndarray of shape (n, ...)
         The rows.
     apart : bool
         Whether none of them has trained.
+    calls : int
+        How many calls they are from.
     """
 
     positions: NDArray[np.float64]
     values: NDArray[Any]
     apart: bool = True
+    calls: int = 1
 
     @classmethod
     def read(cls, rows: Rows, parts: Parts, positions: NDArray[np.float64]) -> CalibrationRows:
@@ -221,27 +222,34 @@ class CalibrationRows:
         values = np.concatenate([np.asarray(c) for c in chunks] or [empty])
         return cls(positions[chosen], values, parts.apart)
 
-    def merge(self, other: CalibrationRows) -> CalibrationRows:
-        """Join two sets; a row in both counts once. Rows that have trained yield to others.
+    def merge(self, other: CalibrationRows, *, within: float) -> CalibrationRows:
+        """Add the rows of a further call. Rows that have trained yield to others.
+
+        Equal rows have equal positions in every call. Turned by the golden section, a row's
+        positions spread evenly over the calls, and those that are kept are a random sample.
 
         Parameters
         ----------
         other : CalibrationRows
             Rows to add.
+        within : float
+            Where the interval of positions ends.
 
         Returns
         -------
         CalibrationRows
             Rows of either, within the same bound on memory.
         """
+        calls = self.calls + 1
         if not other.values.size or self.apart > other.apart:
             return self
         if other.apart > self.apart:
             return other
-        positions, first = np.unique(np.r_[self.positions, other.positions], return_index=True)
-        values = np.concatenate([self.values, other.values])[first]
-        limit = _most_kept(values.shape)
-        return CalibrationRows(positions[:limit], values[:limit], self.apart)
+        turned = (other.positions + within * calls * (math.sqrt(5) - 1) / 2) % within
+        positions = np.r_[self.positions, turned]
+        kept = np.argsort(positions, kind="stable")[: _most_kept(self.values.shape)]
+        values = np.concatenate([self.values, other.values])[kept]
+        return CalibrationRows(positions[kept], values, self.apart, calls)
 
 
 def _most_kept(shape: tuple[int, ...]) -> int:

@@ -23,6 +23,9 @@ from ebgan_detect.model import EnergyModel
 from ebgan_detect.thresholds import conformal_p_values
 from ebgan_detect.training import resolve_device
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Size of values that can be fitted: networks compute in float32."""
+
 __all__ = ["ScoringDetector", "rows_of_shape"]
 
 Answer = Callable[["ScoringDetector", NDArray[np.float64]], NDArray[Any]]
@@ -255,7 +258,7 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
             out[start : start + len(part)] = part.numpy()
             start += len(part)
         if is_image:
-            self._warn_of_other_unit(largest)
+            self._warn_of_other_unit(largest, is_uint8=rows.is_uint8)
         return out
 
     def _validate(self, X: Any, *, reset: bool, streamed: bool = False) -> Rows:
@@ -265,7 +268,7 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
         """
         if reset:
             rows = as_rows(X).held()
-            rows.check_finite()
+            rows.check_finite(largest=LARGEST)
             try:
                 _check_feature_names(self, X, reset=True)
             except ValueError as error:
@@ -277,15 +280,16 @@ class ScoringDetector(OutlierMixin, BaseEstimator, ABC):
         if not streamed:
             rows = rows.held()
             is_image = len(rows.shape) > 2
-            ends = rows.check_finite(integers=is_image)
+            ends = rows.check_finite(integers=is_image, largest=LARGEST)
             if is_image:
-                self._warn_of_other_unit(max(map(abs, ends)))
+                self._warn_of_other_unit(max(map(abs, ends)), is_uint8=rows.is_uint8)
         return rows
 
-    def _warn_of_other_unit(self, largest: float) -> None:
+    def _warn_of_other_unit(self, largest: float, *, is_uint8: bool) -> None:
         """Warn of images whose largest magnitude contradicts that of the fitted ones."""
         scaler = self.model_.scaler
-        if scaler.contradicts(largest):
+        # Dark images of uint8 have the unit of bright ones.
+        if scaler.contradicts(largest) and not (is_uint8 and not scaler.contradicts(255.0)):
             warn_caller(
                 f"X must be in the unit of the fitted images ({scaler.low:g} to {scaler.high:g}), "
                 f"got values up to {largest:g}; scale them as the fitted ones were",

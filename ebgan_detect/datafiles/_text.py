@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -26,6 +27,7 @@ from ebgan_detect.errors import InvalidInputError
 
 CSV_SUFFIXES = (".csv", ".tsv")
 WORDS = {"true": 1.0, "false": 0.0}
+QUOTED = re.compile('"[^"]*"')
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class _CSVLayout:
     ) -> _CSVLayout:
         """Layout from the first line that is not blank, and the next such one."""
         number, line = first
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=line.count)
+        unquoted = QUOTED.sub("", line)
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=unquoted.count)
         fields = _fields(line, delimiter)
         has_header = options.header
         if has_header is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 from sklearn.utils.validation import check_is_fitted
 
 from ebgan_detect.base import BaseDetector
@@ -135,7 +136,8 @@ class Source:
         -------
         ndarray of shape (<= n, *input_shape)
             Calibration rows, where transformers can undo what they did; else noise of many
-            magnitudes, as behind a KernelPCA that was fitted without its inverse.
+            magnitudes, as behind a KernelPCA that was fitted without its inverse, and
+            categories that encoders know.
         """
         rows = np.asarray(self.detector._calibration_rows.values[:n])
         backwards = [t for _, t in reversed(self.transformers)]
@@ -143,7 +145,41 @@ class Source:
             with suppress(ValueError):  # such as NotFittedError: some have the method in vain
                 return _through([t.inverse_transform for t in backwards], rows)
         rng, shape = np.random.default_rng(0), (len(rows), *self.input_shape)
-        return rng.normal(size=shape) * 10 ** rng.uniform(-2, 8, (len(rows), 1))
+        noise = rng.normal(size=shape) * 10 ** rng.uniform(-2, 8, (len(rows), 1))
+        for column, categories in _categories(self.first):
+            noise[:, column] = rng.choice(categories, len(rows))
+        return noise
+
+    def whole(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rows with whole numbers where encoders look for categories, known or unknown.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n, *input_shape)
+            Raw rows.
+
+        Returns
+        -------
+        ndarray of shape (n, *input_shape)
+            A copy.
+        """
+        rows = rows.copy()
+        columns = [column for column, _ in _categories(self.first)]
+        rows[:, columns] = np.rint(rows[:, columns])
+        return rows
+
+
+def _categories(transformer: Any) -> Iterator[tuple[int, Any]]:
+    """Columns that reach an encoder as they are, and the categories that it knows."""
+    if isinstance(transformer, Pipeline):
+        yield from _categories(transformer.steps[0][1])
+    elif isinstance(transformer, ColumnTransformer):
+        for _, part, columns in transformer.transformers_:
+            numbers = np.arange(transformer.n_features_in_)[columns]
+            for column, categories in _categories(part):
+                yield int(numbers[column]), categories
+    else:
+        yield from enumerate(getattr(transformer, "categories_", ()))
 
 
 def _by_position(transformer: Any) -> Any:
@@ -154,7 +190,7 @@ def _by_position(transformer: Any) -> Any:
         return changed
     if not (isinstance(transformer, ColumnTransformer) and hasattr(transformer, "transformers_")):
         return transformer
-    names = list(getattr(transformer, "feature_names_in_", ()))
+    names = list(getattr(transformer, "feature_names_in_", range(transformer.n_features_in_)))
     changed = copy.copy(transformer)
     changed.transformers_ = [
         (name, _by_position(part), _positions(columns, names))
@@ -164,7 +200,7 @@ def _by_position(transformer: Any) -> Any:
 
 
 def _positions(columns: Any, names: list[Any]) -> Any:
-    """Columns as a ColumnTransformer takes them, names among them replaced by numbers."""
+    """Numbers of columns that a ColumnTransformer chose, by name, by mask or from the end."""
     if isinstance(columns, str):
         return names.index(columns)
     if isinstance(columns, slice):
@@ -173,8 +209,10 @@ def _positions(columns: Any, names: list[Any]) -> Any:
         first = 0 if columns.start is None else names.index(columns.start)
         last = len(names) - 1 if columns.stop is None else names.index(columns.stop)
         return slice(first, last + 1, columns.step)  # a slice of names holds its end
-    listed = list(columns)
-    return [names.index(c) for c in listed] if all(isinstance(c, str) for c in listed) else columns
+    listed = list(columns) if np.ndim(columns) else columns
+    if np.ndim(columns) and listed and all(isinstance(c, str) for c in listed):
+        return [names.index(c) for c in listed]
+    return np.arange(len(names))[listed].tolist() if np.size(listed) else []
 
 
 def _through(functions: Sequence[Any], rows: NDArray[Any]) -> NDArray[Any]:
@@ -210,6 +248,7 @@ def transformer_graphs(source: Source, opset: int) -> list[ModelProto]:
     graphs = []
     for k, (name, transformer) in enumerate(source.transformers):
         try:
+            _check_encoders(transformer)
             if _replaces_nan(transformer):
                 raise ValueError("it replaces nan, to which a file always answers energy=inf")
             graphs.append(_converted(transformer, f"step{k}.", opset))
@@ -222,8 +261,40 @@ def transformer_graphs(source: Source, opset: int) -> list[ModelProto]:
     return graphs
 
 
+def _parts(transformer: Any) -> list[Any]:
+    """Transformers that one is made of."""
+    if isinstance(transformer, ColumnTransformer):
+        parts = [part for _, part, _ in transformer.transformers_]
+    elif isinstance(transformer, Pipeline):
+        parts = [part for _, part in transformer.steps]
+    elif isinstance(transformer, FeatureUnion):
+        parts = [part for _, part in transformer.transformer_list]
+    else:
+        return []
+    return [part for part in parts if hasattr(part, "transform")]
+
+
+def _check_encoders(transformer: Any) -> None:
+    """Refuse encoders that refuse categories: a file cannot refuse one row of a batch."""
+    for part in _parts(transformer):
+        _check_encoders(part)
+    if isinstance(transformer, OneHotEncoder | OrdinalEncoder):
+        if transformer.handle_unknown == "error":
+            raise ValueError(
+                "it refuses unknown categories, which a file cannot do row by row (set its "
+                "handle_unknown)"
+            )
+        for known in transformer.categories_:
+            if known.dtype.kind not in "iuf" or not (known == np.rint(known)).all():
+                raise ValueError(f"its categories must be whole numbers, got {known[:5].tolist()}")
+
+
 def _replaces_nan(transformer: Any) -> bool:
-    """Whether a transformer makes numbers of nan, as an imputer does."""
+    """Whether a transformer makes numbers of nan, as an imputer does; encoders do by the way."""
+    if parts := _parts(transformer):
+        return any(map(_replaces_nan, parts))
+    if isinstance(transformer, OneHotEncoder | OrdinalEncoder):
+        return False
     row = np.full((1, transformer.n_features_in_), np.nan)
     try:
         return bool(np.isfinite(_through([transformer.transform], row)).any())

@@ -58,9 +58,21 @@ class Expected:
         -------
         Expected
             Its answers.
+
+        Raises
+        ------
+        ExportError
+            If a transformer refuses the rows.
         """
         detector = source.detector
-        energy, tolerance = scored(detector, Rows(source.transform(rows)))
+        try:
+            transformed = source.transform(rows)
+        except ValueError as error:
+            raise ExportError(
+                f"transformers must take rows made for the trial, got: {error}; apply them to the "
+                "rows before the Pipeline gets them"
+            ) from error
+        energy, tolerance = scored(detector, Rows(transformed))
         p_value = conformal_p_values(detector.calibration_energies_, energy)
         return cls(energy, tolerance, -energy - detector.offset_, p_value)
 
@@ -105,7 +117,8 @@ def rescore(content: bytes, source: Source, limits: Limits, dtype: torch.dtype) 
     """
     limit = max(1, SAMPLE_VALUES // math.prod(source.input_shape))
     values = source.sample(min(SAMPLE_ROWS, limit)).astype(np.float64)
-    rows = torch.from_numpy(np.concatenate([values, values[..., ::-1]])).to(dtype).numpy()
+    both = source.whole(np.concatenate([values, values[..., ::-1]]))
+    rows = torch.from_numpy(both).to(dtype).numpy()
     finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
     n_known = 0 if source.transformers else int(finite[: len(values)].sum())
     rows = rows[finite]

@@ -57,7 +57,8 @@ def bernoulli_map(x: Tensor, logits: Tensor) -> Tensor:
     tensor([[0.6931, 0.6931, 4.6931]])
     """
     check_same_shape(x, logits)
-    inside = x.clamp(0, 1)
+    # Not x.clamp(0, 1), since ONNX export loses the ends of the second one in a graph.
+    inside = torch.where(x < 0, 0.0, torch.where(x > 1, 1.0, x))
     likelihood = inside * softplus(-logits) + (1 - inside) * softplus(logits)
     return likelihood + energy_map(x, inside)
 

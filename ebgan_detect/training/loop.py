@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -15,7 +14,12 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ebgan_detect.errors import EBGANWarning, ModelFileError, TrainingDivergedError
+from ebgan_detect.errors import (
+    EBGANWarning,
+    ModelFileError,
+    TrainingDivergedError,
+    warn_caller,
+)
 from ebgan_detect.objectives import Objective
 from ebgan_detect.randomness import GlobalRandomness, draws_globally
 from ebgan_detect.training.callbacks import Callback
@@ -171,11 +175,10 @@ class _Loop:
                 raise
             self.put_back(state)
             self.run.interrupted = True
-            warnings.warn(
+            warn_caller(
                 f"training was interrupted; the state after epoch {state.epoch} of "
                 f"{self.run.max_epochs} is kept and can be used",
                 EBGANWarning,
-                stacklevel=2,
             )
         except BaseException:
             self.end()
