@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ebgan_detect.errors import InvalidInputError
+from ebgan_detect.frames import check_columns, check_dates
 
 __all__ = ["Rows", "as_rows", "largest_magnitude", "to_tensor"]
 
@@ -286,7 +287,7 @@ def _as_array(x: Any) -> NDArray[Any]:
     if isinstance(x, Tensor):
         kind = "complex" if x.is_complex() else str(x.layout)
         raise InvalidInputError(f"X must be a dense real tensor, got a {kind} one")
-    _check_dates(x)
+    check_dates(x)
     array: NDArray[Any]
     try:
         with np.errstate(invalid="raise"):
@@ -298,12 +299,12 @@ def _as_array(x: Any) -> NDArray[Any]:
             "X must hold numbers, got categories where some are missing; impute or drop such rows"
         ) from error
     except (ValueError, TypeError) as error:
-        _check_columns(x)
+        check_columns(x)
         if isinstance(error, TypeError):
             raise
         raise InvalidInputError(str(error)) from error
     if array.dtype.kind not in "buif":
-        _check_columns(x)
+        check_columns(x)
         if array.dtype.kind == "O":  # a frame of nothing but categories, for example
             with suppress(ValueError, TypeError):
                 return array.astype(np.float64)
@@ -311,46 +312,6 @@ def _as_array(x: Any) -> NDArray[Any]:
             f"X must hold numbers, got dtype {array.dtype}; encode text and dates first"
         )
     return array
-
-
-def _check_dates(x: Any) -> None:
-    """Refuse dates and times of polars, which turn into numbers of one unit or another."""
-    for name, column in _columns(x) if hasattr(x, "iter_columns") else ():
-        if column.dtype.is_temporal():
-            _refuse_column(name, column)
-
-
-def _check_columns(x: Any) -> None:
-    """Name the first column of a frame that holds no numbers, if there is one."""
-    for name, column in _columns(x):
-        try:
-            values = np.asarray(column, dtype=object)
-            values.astype(np.float64)
-            # polars, which has types for all numbers, holds digits as text where it is meant.
-            is_numeric = not hasattr(x, "iter_columns") or not any(
-                isinstance(v, str) for v in values
-            )
-        except (ValueError, TypeError):
-            is_numeric = False
-        if not is_numeric:
-            _refuse_column(name, column)
-
-
-def _refuse_column(name: Any, column: Any) -> None:
-    """Name a column that holds no numbers."""
-    kind = getattr(column, "dtype", "another type")
-    raise InvalidInputError(
-        f"X must hold numbers, got {kind} in column {name!r}; encode text and dates, "
-        "and fill in what is missing"
-    )
-
-
-def _columns(x: Any) -> Iterator[tuple[Any, Any]]:
-    """Columns of a pandas or polars frame, with their names; of all else none."""
-    if hasattr(x, "iter_columns"):
-        yield from ((column.name, column) for column in x.iter_columns())
-    elif hasattr(x, "items") and hasattr(x, "columns"):
-        yield from x.items()
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:
