@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from ebgan_detect.data import Rows, to_tensor
 
@@ -57,7 +58,7 @@ class TrainingRows(Protocol):
         ...
 
 
-class ResidentRows:
+class ResidentRows(TrainingRows):
     """Scaled training rows that live on the device: a batch is one index lookup.
 
     Parameters
@@ -69,41 +70,20 @@ class ResidentRows:
     def __init__(self, scaled: Tensor) -> None:
         self.scaled = scaled
 
+    @override
     def __len__(self) -> int:
         return len(self.scaled)
 
+    @override
     def placed(self, indices: Tensor) -> Tensor:
-        """Row numbers on the device.
-
-        Parameters
-        ----------
-        indices : Tensor of shape (n_indices,), int64
-            Row numbers.
-
-        Returns
-        -------
-        Tensor of shape (n_indices,), int64
-            The same.
-        """
         return indices.to(self.scaled.device)
 
+    @override
     def take(self, indices: Tensor) -> Tensor:
-        """Look up a batch.
-
-        Parameters
-        ----------
-        indices : Tensor of shape (n_batch,), int64
-            Row numbers, on the device.
-
-        Returns
-        -------
-        Tensor of shape (n_batch, ...), float32
-            The rows.
-        """
         return self.scaled.index_select(0, indices)
 
 
-class StreamedRows:
+class StreamedRows(TrainingRows):
     """Training rows too large for the device, read and scaled batch by batch.
 
     Parameters
@@ -126,37 +106,16 @@ class StreamedRows:
         self.transform = transform
         self.device = device
 
+    @override
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @override
     def placed(self, indices: Tensor) -> Tensor:
-        """Row numbers on the CPU, which reads the rows: no batch waits for the device.
+        return indices.cpu()  # where rows are read: no batch then waits for the device
 
-        Parameters
-        ----------
-        indices : Tensor of shape (n_indices,), int64
-            Row numbers.
-
-        Returns
-        -------
-        Tensor of shape (n_indices,), int64
-            The same.
-        """
-        return indices.cpu()
-
+    @override
     def take(self, indices: Tensor) -> Tensor:
-        """Read a batch.
-
-        Parameters
-        ----------
-        indices : Tensor of shape (n_batch,), int64
-            Positions among the training rows.
-
-        Returns
-        -------
-        Tensor of shape (n_batch, ...), float32
-            The scaled rows, on the device.
-        """
         chunk = self.rows.read(self.numbers[indices.cpu().numpy()])
         return self.transform(to_tensor(chunk, self.device))
 
