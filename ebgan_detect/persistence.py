@@ -100,7 +100,7 @@ def save(detector: BaseDetector, path: str | os.PathLike[str]) -> None:
             "history_": detector.history_,
             "health_": detector.health_,
             "_seed": detector._seed,
-            "_annealed": getattr(detector, "_annealed", False),
+            "_annealed": detector._annealed,
         },
         "feature_names": _names(detector),
         "scaler": {"bounded": model.scaler.bounded, **_range(model.scaler)},

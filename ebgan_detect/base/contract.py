@@ -97,6 +97,8 @@ class BaseDetector(ResumableDetector):
         "verbose": Rule(lambda v: isinstance(v, int) and v >= 0, "False, True or an int >= 0"),
     }
     n_iter_: int
+    _annealed: bool = False
+    """Whether the last training ended with a learning rate of 0."""
 
     # --- what a subclass adds ---------------------------------------------------------------
 
@@ -287,7 +289,7 @@ class BaseDetector(ResumableDetector):
         done = self.n_iter_ if continued else 0
         resumable = epochs is None and not continued
         fingerprint = sha256(positions.tobytes()).hexdigest()
-        annealed = schedule == "constant" and getattr(self, "_annealed", False)
+        annealed = schedule == "constant" and self._annealed
         rate = float(self.learning_rate) * (0.1 if annealed else 1.0)
         runs = train_members(
             model,
