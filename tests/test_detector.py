@@ -716,4 +716,4 @@ def test_gpu_and_cpu_score_alike(images):
     on_gpu = EBGANDetector(device="cuda", max_epochs=2, random_state=0).fit(images)
     energy = on_gpu.energy(images)
     on_cpu = pickle.loads(pickle.dumps(on_gpu)).set_params(device="cpu")  # noqa: S301
-    np.testing.assert_allclose(on_cpu.energy(images), energy, rtol=1e-3)
+    np.testing.assert_allclose(on_cpu.energy(images), energy, rtol=1e-4)
