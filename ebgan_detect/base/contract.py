@@ -159,13 +159,14 @@ class BaseDetector(ResumableDetector):
 
         The first call on an unfitted detector learns scaling, margin and the division into
         parts from its rows, so these should be typical. A row that calibrates in one call
-        never trains in another, and counts in each: p-values stay valid where normal rows
-        repeat, and come out too small by less than 1 / (n_calibration + 1) where all rows are
-        given again. A call without any row to train on only calibrates. After a `fit` that
-        lowered its learning rate to 0, the rate is a tenth of `learning_rate`: at the full one
-        a few steps undo what was learnt. What the first training schedules, such as a margin,
-        stays at its end. A call that fails, or that Ctrl-C ends,
-        leaves the detector as it was, its optimisers and replay empty as after `load`.
+        never trains in another, and counts in each. So all copies of a row that comes once in
+        every call are in one part: where such rows are many, p-values hold only roughly. Where
+        all rows are given again, they are too small by less than 1 / (n + 1), with n distinct
+        calibration rows. A call without any row to train on only calibrates. After a `fit`
+        that lowered its learning rate to 0, the rate is a tenth of `learning_rate`: at the
+        full one a few steps undo what was learnt. What the first training schedules, such as a
+        margin, stays at its end. A call that fails, or that Ctrl-C ends, leaves the detector
+        as it was, its optimisers and replay empty as after `load`.
 
         Parameters
         ----------
