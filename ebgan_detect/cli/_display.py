@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from ebgan_detect.errors import EBGANError
+from ebgan_detect.report.facts import in_words
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -69,12 +70,3 @@ def print_facts(facts: dict[str, Any], title: str | None = None) -> None:
         if value is not None:
             table.add_row(name.replace("_", " "), Text(in_words(value)))
     Console().print(table)
-
-
-def in_words(value: Any) -> str:
-    """A value as a reader likes it."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={entry!r}" for name, entry in value.items()) or "all default"
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +9,6 @@ from typing import Annotated, Any, Literal
 import typer
 from typing_extensions import override
 
-from ebgan_detect.base import BaseDetector
 from ebgan_detect.cli._display import INTERRUPTED, note, print_facts
 from ebgan_detect.cli._options import (
     Columns,
@@ -30,6 +28,7 @@ from ebgan_detect.datafiles import read_rows
 from ebgan_detect.detector import EBGANDetector
 from ebgan_detect.files import check_writable
 from ebgan_detect.persistence import save
+from ebgan_detect.report.facts import last_energies
 from ebgan_detect.training import Callback
 
 
@@ -173,11 +172,3 @@ def summary(detector: EBGANDetector, n: int, output: Path) -> dict[str, Any]:
         "health": detector.health_,
         "model": output,
     }
-
-
-def last_energies(detector: BaseDetector) -> dict[str, float]:
-    """Energies in the last epoch, and the margin if there is one."""
-    history = detector.history_
-    last = {name: history.get(f"energy_{name}", [math.nan])[-1] for name in ("real", "generated")}
-    last["margin"] = getattr(detector, "margin_", math.nan)
-    return {name: value for name, value in last.items() if not math.isnan(value)}

@@ -16,6 +16,7 @@ from ebgan_detect.cli._display import Commands
 from ebgan_detect.cli._export import export
 from ebgan_detect.cli._fit import fit
 from ebgan_detect.cli._info import info
+from ebgan_detect.cli._report import report
 from ebgan_detect.cli._score import score
 from ebgan_detect.cli._serve_config import serve_config
 
@@ -58,5 +59,5 @@ def program(
     """
 
 
-for command in (fit, score, info, export, serve_config):
+for command in (fit, score, report, info, export, serve_config):
     app.command()(command)
