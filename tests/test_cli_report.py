@@ -76,11 +76,11 @@ def test_report_refuses_what_it_cannot_use(folder, tmp_path):
     model, page = folder / "model.ebgan", tmp_path / "page.html"
     assert run("report", "-o", page).exit_code == 2
     assert run("report", "-m", model, "--label", "failed", "-o", page).exit_code == 2
-    assert run("report", "-m", model, "--top", 17, "-o", page).exit_code == 2
     assert run("report", "-m", model, "-o", model).exit_code == 2
     for options, words in [
         ([], "leave it out with --drop failed"),
         (["--label", "unknown"], "unknown"),
+        (["--drop", "failed", "--top", 17], "top must be an int from 1 to 16, got 17"),
     ]:
         result = run("report", folder / "new.csv", "-m", model, "-o", page, *options)
         assert result.exit_code == 1

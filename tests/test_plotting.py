@@ -354,6 +354,20 @@ def test_map_of_one_infinite_part_shows_the_others_to_scale():
     assert [" infinite" in text.get_text() for text in axis.texts] == [True, False, False]
 
 
+@pytest.mark.parametrize("name", ["cost ($) per $", r"$\frac$", "x" * 300])
+def test_names_of_columns_are_drawn_as_they_are(name):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(60, 2)), columns=[name, "b"])
+    detector = EBGANDetector(**SMALL, max_epochs=1).fit(table)
+    shown = name if len(name) < 40 else "x" * 39 + "…"
+    bars = EnergyMapDisplay.from_estimator(detector, table[:1])
+    assert shown in [label.get_text() for label in bars.ax_[0].get_yticklabels()]
+    plane = EnergySurfaceDisplay.from_estimator(detector, table, grid_resolution=5)
+    assert plane.ax_.get_xlabel() == shown
+    for display in (bars, plane):
+        display.figure_.draw_without_rendering()
+
+
 @pytest.mark.parametrize("max_features", [1, 10, 13, 20])
 def test_map_bars_of_a_table_sum_to_the_energy(max_features, wide_table, wide_detector):
     rows = wide_table.iloc[:3]

@@ -24,6 +24,7 @@ UNIT = "scaled unit²"
 ENERGY = f"energy [{UNIT}]"
 MAX_ROWS = 16
 """Rows that one figure can explain."""
+LONGEST_LABEL = 40
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -156,6 +157,12 @@ def pixels(images: NDArray[Any], limits: tuple[float, float]) -> Array:
     if scaled.ndim == 3:
         return scaled
     return scaled[:, 0] if scaled.shape[1] == 1 else np.moveaxis(scaled, 1, -1)
+
+
+def label_of(name: Any) -> str:
+    """The name of a column, cut where it would leave no room for what it names."""
+    text = str(name)
+    return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
 
 
 def mosaic(pictures: Array, columns: int) -> Array:

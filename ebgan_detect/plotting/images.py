@@ -22,6 +22,7 @@ from ebgan_detect.plotting._display import (
     Display,
     energy_unit,
     finish,
+    label_of,
     mosaic,
     pixels,
     require,
@@ -152,7 +153,7 @@ class EnergyMapDisplay(Display):
             order = np.argsort(-parts, kind="stable")
             top, left = order[:n_single], order[n_single:]
             widths = parts[top]
-            labels = [str(names[j]) for j in top]
+            labels = [label_of(names[j]) for j in top]
             values = zip(self.X[k, top], self.reconstructions[k, top], strict=True)
             notes = [f" {value:.4g}, expected {expected:.4g}" for value, expected in values]
             if len(left):
@@ -165,7 +166,7 @@ class EnergyMapDisplay(Display):
             widths = np.where(is_finite, widths, most or 0.5)
             bars = axis.barh(range(len(widths)), widths, color=BLUE)
             axis.bar_label(bars, notes, fontsize="small", color="0.35")
-            axis.set_yticks(range(len(widths)), labels)
+            axis.set_yticks(range(len(widths)), labels, parse_math=False)
             axis.invert_yaxis()
             axis.set_title(titles[k], fontsize="medium")
             axis.set_xlabel(f"contribution to energy [{self.unit}]")

@@ -20,6 +20,7 @@ from ebgan_detect.plotting._display import (
     Array,
     Display,
     energy_unit,
+    label_of,
     require,
 )
 
@@ -165,5 +166,6 @@ class EnergySurfaceDisplay(Display):
                 self.xx0, self.xx1, energies, [self.threshold], colors=ORANGE, linewidths=1.8
             )
             axis.plot([], [], color=ORANGE, label=f"threshold {self.threshold:.3g}")
-        axis.set(xlabel=self.feature_names[0], ylabel=self.feature_names[1])
+        axis.set_xlabel(label_of(self.feature_names[0]), parse_math=False)
+        axis.set_ylabel(label_of(self.feature_names[1]), parse_math=False)
         axis.legend(loc="upper right", fontsize="small")

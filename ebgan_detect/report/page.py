@@ -27,6 +27,7 @@ from ebgan_detect.plotting import (
     SampleGridDisplay,
     TrainingHistoryDisplay,
 )
+from ebgan_detect.plotting._display import MAX_ROWS
 from ebgan_detect.report.facts import facts_of, in_words
 from ebgan_detect.report.pictures import Picture, drawing
 from ebgan_detect.thresholds import rows_needed
@@ -34,8 +35,6 @@ from ebgan_detect.thresholds import rows_needed
 __all__ = ["write_report"]
 
 N_SAMPLES = 64
-MOST_ROWS = 16
-"""Rows that one figure can explain."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def write_report(
             f"{type(detector).__name__}; of a pipeline give the last step, and transformed rows"
         )
     check_is_fitted(detector, "model_")
-    check_parameters({"top": top}, {"top": integer(1, MOST_ROWS)})
+    check_parameters({"top": top}, {"top": integer(1, MAX_ROWS)})
     if X is None and not (y is None and names is None):
         raise InvalidParameterError("X must be given with y or names, got None")
     check_writable(path)
