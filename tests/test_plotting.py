@@ -361,9 +361,11 @@ def test_names_of_columns_are_drawn_as_they_are(name):
     detector = EBGANDetector(**SMALL, max_epochs=1).fit(table)
     shown = name if len(name) < 40 else "x" * 39 + "…"
     bars = EnergyMapDisplay.from_estimator(detector, table[:1])
-    assert shown in [label.get_text() for label in bars.ax_[0].get_yticklabels()]
+    drawn = {label.get_text(): label for label in bars.ax_[0].get_yticklabels()}
     plane = EnergySurfaceDisplay.from_estimator(detector, table, grid_resolution=5)
     assert plane.ax_.get_xlabel() == shown
+    for label in (drawn[shown], plane.ax_.xaxis.label, plane.ax_.yaxis.label):
+        assert not label.get_parse_math()
     for display in (bars, plane):
         display.figure_.draw_without_rendering()
 

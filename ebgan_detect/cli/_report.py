@@ -72,7 +72,7 @@ def report(
     detector = load(model, device=device)
     rows = y = names = None
     if data is not None:
-        without = drop if label is None or columns else f"{drop},{label}"
+        without = drop if label is None else f"{drop},{label}"
         read = read_rows(data, read_options(columns, without, header, key, size))
         check_names(detector, read, data)
         rows, names = read.values, read.names
