@@ -36,7 +36,7 @@ clean:
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,plot,cli,bench,onnx,triton]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,plot,cli,bench,onnx,triton,scale]'
 	# For its data sets only: its wheel asks for CUDA libraries that no test needs.
 	$(BIN)/python -m pip install --no-deps -c constraints.txt torchvision lmdb
 	touch $@

@@ -17,7 +17,13 @@ from ebgan_detect.base.fitting import CalibrationRows, MemberPlan, separation, t
 from ebgan_detect.base.resuming import ResumableDetector
 from ebgan_detect.complexity import fit_complexity
 from ebgan_detect.data import Rows
-from ebgan_detect.errors import CalibrationWarning, TrainingHealthWarning, warn_caller
+from ebgan_detect.distributed import current_group
+from ebgan_detect.errors import (
+    CalibrationWarning,
+    InvalidInputError,
+    TrainingHealthWarning,
+    warn_caller,
+)
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
 from ebgan_detect.parameters import (
@@ -232,7 +238,10 @@ class BaseDetector(ResumableDetector):
                 name: given.get(name, default) if not _is_auto(given.get(name, "auto")) else default
                 for name, default in self._defaults(is_image=len(self.input_shape_) > 1).items()
             }
-        return rows, row_positions(rows.arrays(), self._seed)
+        positions = row_positions(rows.arrays(), self._seed)
+        if not current_group().all_have(positions.tobytes()):
+            raise InvalidInputError("X must be the same on all processes that train together")
+        return rows, positions
 
     def _new_partition(self, positions: NDArray[np.float64]) -> Partition:
         """Parts of exactly the sizes asked for; where rows are too few for that, by shares."""
@@ -259,7 +268,7 @@ class BaseDetector(ResumableDetector):
         if self.checkpoint is not None and self.random_state is None:
             found = Checkpoint(self._checkpoint_path(0), {}).read()
             seed = seed if found is None else int(found.settings["seed"])
-        return seed
+        return current_group().agree(seed)
 
     def _divide(self, positions: NDArray[np.float64]) -> Parts:
         """The parts of these rows; where a part may not be empty, rows serve for both."""
@@ -311,7 +320,7 @@ class BaseDetector(ResumableDetector):
             n_members=self.n_estimators,
             seeds=lambda k: int(np.random.SeedSequence([self._seed, k, done]).generate_state(1)[0]),
             checkpoints=lambda k: self._checkpoint(k, fingerprint) if resumable else None,
-            verbose=bool(self.verbose),
+            verbose=bool(self.verbose) and current_group().rank == 0,
         )
         self.model_ = model.eval()
         self._record(runs, done)
@@ -340,7 +349,7 @@ class BaseDetector(ResumableDetector):
         if not _is_auto(self.max_epochs):
             epochs: int = self.max_epochs
             return epochs
-        steps = n_training // min(self._rows_in_batch(), n_training)
+        steps = n_training // current_group().batch_rows(self._rows_in_batch(), n_training)
         updates: int = self.settings_["max_updates"]
         return max(1, round(updates / steps))
 

@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from ebgan_detect.distributed import current_group
 from ebgan_detect.objectives import Objective
 from ebgan_detect.training import SCHEDULES, Trainer, TrainingRows
 
@@ -59,7 +60,7 @@ class Pilot:
             The game, with up to `ROWS` training rows to judge.
         """
         n = len(rows)
-        steps = n // min(trainer.batch_size, n)
+        steps = n // current_group().batch_rows(trainer.batch_size, n)
         brief = replace(
             trainer,
             max_epochs=math.ceil(UPDATES / steps),

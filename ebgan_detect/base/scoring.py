@@ -26,7 +26,7 @@ from ebgan_detect.training import resolve_device
 LARGEST = float(np.finfo(np.float32).max)
 """Size of values that can be fitted: networks compute in float32."""
 
-__all__ = ["ScoringDetector", "rows_of_shape"]
+__all__ = ["ANSWERS", "ScoringDetector", "rows_of_shape"]
 
 Answer = Callable[["ScoringDetector", NDArray[np.float64]], NDArray[Any]]
 

@@ -126,8 +126,16 @@ class AutoEncoderObjective(Objective):
         """
         if not self.noise:
             return x
-        level = torch.rand((len(x), *[1] * (x.ndim - 1)), generator=rng, device=x.device)
-        return torch.randn(x.shape, generator=rng, device=x.device).mul_(level * self.noise).add_(x)
+        shape, device = x.shape[1:], x.device
+
+        def levels(n: int) -> Tensor:
+            return torch.rand((n, *[1] * len(shape)), generator=rng, device=device)
+
+        def noises(n: int) -> Tensor:
+            return torch.randn((n, *shape), generator=rng, device=device)
+
+        level, noise = self.group.own(len(x), levels), self.group.own(len(x), noises)
+        return noise.mul_(level * self.noise).add_(x)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """What the autoencoder in its present state makes of scaled rows.

@@ -152,20 +152,24 @@ class EBGANObjective(AutoEncoderObjective):
         code = self.encoder(generated)
         # The sample is the autoencoder's input and its target: gradient flows through both.
         energy = reconstruction_energy(generated, self.decoder(code))
-        pull_away = pulling_away(code if self.pull_away_weight else code.detach())
+        codes = code if self.pull_away_weight else code.detach()
+        pull_away = pulling_away(self.group.gather(codes))
         loss = generator_loss(energy, pull_away, pull_away_weight=self.pull_away_weight)
         self.descend("generator", loss)
         return {"loss_generator": loss.detach(), "pull_away": pull_away.detach()}
 
     def _mix_with_replay(self, generated: Tensor, rng: torch.Generator) -> tuple[Tensor, int]:
         """New samples first, then about as many earlier ones; and the number of new ones."""
-        if self.replay is None:
+        replay = self.replay
+        if replay is None:
             return generated, len(generated)
-        self.replay.extend(generated)
+        of_all = self.group.gather(generated)
+        replay.extend(of_all)
         n = self.negatives_ratio * len(generated)
         n_new = min((n + 1) // 2, len(generated))
-        earlier = self.replay.draw(n - n_new, rng)
-        return torch.cat([generated[:n_new], earlier]), n_new
+        new = self.group.own(n_new, lambda count: of_all[:count])
+        earlier = self.group.own(n - n_new, lambda count: replay.draw(count, rng))
+        return torch.cat([new, earlier]), n_new
 
     @override
     def generate(self, latents: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.autograd import Variable
 from torch.optim import Adam, Optimizer
 from typing_extensions import override
 
+from ebgan_detect.distributed import ALONE, ProcessGroup
 from ebgan_detect.errors import InvalidParameterError
 
 __all__ = ["Objective", "make_adam"]
@@ -27,6 +28,8 @@ class Objective(nn.Module, ABC):
 
     latent_dim: int = 0
     """Number of features in the generator's input; 0 for a game without generator."""
+    group: ProcessGroup = ALONE
+    """The processes that play it together, while they train."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +38,7 @@ class Objective(nn.Module, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles start with fresh optimisers: moments belong to one training."""
-        return {**self.__dict__, "optimizers": {}}
+        return {**self.__dict__, "optimizers": {}, "group": ALONE}
 
     def begin_step(self, progress: float) -> None:
         """Set scheduled quantities before an update.
@@ -120,7 +123,9 @@ class Objective(nn.Module, ABC):
         """
         if not self.latent_dim:
             raise self.without_generator()
-        return torch.randn((n, self.latent_dim), generator=rng, device=device)
+        return self.group.own(
+            n, lambda count: torch.randn((count, self.latent_dim), generator=rng, device=device)
+        )
 
     def generate(self, latents: Tensor) -> Tensor:
         """What the game's generator makes of given latents; `sample` needs nothing else.
@@ -165,7 +170,7 @@ class Objective(nn.Module, ABC):
             allow_unreachable=True,
             accumulate_grad=False,
         )
-        for weight, gradient in zip(weights, gradients, strict=True):
+        for weight, gradient in zip(weights, self.group.average_gradients(gradients), strict=True):
             weight.grad = _laid_out(gradient, weight)
         optimizer.step()
 

@@ -124,7 +124,10 @@ class VAEObjective(Objective):
     @override
     def update(self, real: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         mean, log_variance = self.encode(real)
-        noise = torch.randn(mean.shape, generator=rng, device=real.device)
+        noise = self.group.own(
+            len(mean),
+            lambda n: torch.randn((n, self.latent_dim), generator=rng, device=real.device),
+        )
         decoded = self.decode(mean + (log_variance / 2).exp() * noise)
         if self.likelihood == "gaussian":
             self._estimate_variance(reconstruction_energy(real, decoded).detach().mean())
@@ -140,6 +143,7 @@ class VAEObjective(Objective):
 
     def _estimate_variance(self, error: Tensor) -> None:
         """Follow the mean squared error; the first updates count alike."""
+        error = self.group.average(error)
         self.updates.add_(1)
         rate = self.updates.reciprocal().clamp_min(SLOWEST_VARIANCE_RATE)
         self.variance.lerp_(error, rate).clamp_min_(LEAST_VARIANCE)

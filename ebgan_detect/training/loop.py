@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ebgan_detect.distributed import ALONE, current_group
 from ebgan_detect.errors import (
     EBGANWarning,
     ModelFileError,
@@ -25,6 +26,7 @@ from ebgan_detect.randomness import GlobalRandomness, draws_globally
 from ebgan_detect.training.callbacks import Callback
 from ebgan_detect.training.checkpoint import Checkpoint, TrainingState, below, gather, restore
 from ebgan_detect.training.metrics import EpochLog
+from ebgan_detect.training.normalisation import normalising_together
 from ebgan_detect.training.placement import autocast, place, sparing_threads
 from ebgan_detect.training.rows import TrainingRows
 from ebgan_detect.training.run import TrainingRun
@@ -50,8 +52,8 @@ class Trainer:
     max_epochs : int
         Passes over the training rows.
     batch_size : int
-        Rows in an update; fewer training rows make a smaller batch. What is left of an
-        epoch after its last full batch waits for another epoch's shuffle.
+        Rows in an update, of each process; fewer training rows make a smaller batch. What is
+        left of an epoch after its last full batch waits for another epoch's shuffle.
     learning_rate : float
         Base learning rate.
     device : device
@@ -95,7 +97,7 @@ class Trainer:
         """Train a game, from its checkpoint on where there is one.
 
         Ctrl-C ends training with the state after the last full epoch, and warns; before the
-        first epoch's end it is passed on.
+        first epoch's end, or where several processes train together, it is passed on.
 
         Parameters
         ----------
@@ -113,11 +115,13 @@ class Trainer:
         ------
         TrainingDivergedError
             If a metric became nan or infinite; read at the end of each epoch.
+        InvalidInputError
+            If there are fewer rows than processes that train together.
         ModelFileError
             If the checkpoint does not fit this training.
         """
         place(objective, self.device)
-        with sparing_threads(objective, self.batch_size):
+        with sparing_threads(objective, self.batch_size), normalising_together(objective):
             return _Loop(self, objective, rows).run_all()
 
 
@@ -134,7 +138,8 @@ class _Loop:
             player: trainer.learning_rate * objective.rate_factors.get(player, 1.0)
             for player in objective.optimizers
         }
-        self.batch_size = min(trainer.batch_size, len(rows))
+        self.group = current_group()
+        self.batch_size = self.group.batch_rows(trainer.batch_size, len(rows))
         steps = min(len(rows) // self.batch_size, trainer.max_steps_per_epoch or len(rows))
         self.run = TrainingRun(objective, rows, trainer.max_epochs, steps)
         self.generators = {
@@ -162,15 +167,19 @@ class _Loop:
         self.resume()
         state = self.state() if self.run.epoch else None
         try:
+            self.objective.group = self.group
+            # Devices that round otherwise may have come to others.
+            self.group.lead(list(self.objective.state_dict().values()))
             self.begin()
             while self.run.epoch < self.run.max_epochs and not self.run.stop:
                 self.train_epoch()
                 state = self.state()
-                if self.trainer.checkpoint is not None:
+                if self.trainer.checkpoint is not None and self.group.rank == 0:
                     self.trainer.checkpoint.write(state)
                 self.call("on_epoch_end")
+                self.run.stop = self.group.agree(self.run.stop)
         except KeyboardInterrupt:
-            if state is None or self.trainer.passes_interrupt:
+            if state is None or self.trainer.passes_interrupt or self.group.size > 1:
                 self.end()
                 raise
             self.put_back(state)
@@ -185,6 +194,7 @@ class _Loop:
             raise
         finally:
             self.objective.eval()
+            self.objective.group = ALONE
             for optimizer in self.objective.optimizers.values():
                 optimizer.zero_grad(set_to_none=True)
         self.keep()
@@ -194,8 +204,7 @@ class _Loop:
     def train_epoch(self) -> None:
         """One pass over the rows; the host waits for the device only at its end."""
         started = time.perf_counter()
-        run, objective, batch_size = self.run, self.objective.train(), self.batch_size
-        steps = run.steps_per_epoch
+        run, objective, steps = self.run, self.objective.train(), self.run.steps_per_epoch
         order = torch.randperm(len(self.rows), generator=self.generators["shuffle"])
         order = self.rows.placed(order)
         log = EpochLog()
@@ -203,7 +212,7 @@ class _Loop:
         # Layers of a user's own, such as dropout, may draw from the global generators.
         drawing: Callable[[], AbstractContextManager[None]] = nullcontext
         if draws_globally(objective):
-            seed = self.trainer.seed + run.epoch
+            seed = self.trainer.seed + run.epoch + (self.group.rank << 32)
             drawing = GlobalRandomness(seed, self.trainer.device).in_use
         factor = 1.0
         for step in range(steps):
@@ -211,14 +220,18 @@ class _Loop:
             factor = self.trainer.schedule(progress)
             self.set_rates(factor)
             objective.begin_step(progress)
-            batch = self.rows.take(order[step * batch_size : (step + 1) * batch_size])
+            batch = self.rows.take(self.own(order[step * self.batch_size :]))
             with mixed, drawing():
                 log.add(objective.update(batch, self.generators["noise"]))
             if self.average:
                 self.update_average(run.epoch * steps + step)
             self.call("on_step_end")
         run.epoch += 1
-        self.record(log.read(), self.trainer.learning_rate * factor, started)
+        self.record(log.read(self.group), self.trainer.learning_rate * factor, started)
+
+    def own(self, order: Tensor) -> Tensor:
+        """The share of the next batch that is this process's."""
+        return self.group.own(self.batch_size // self.group.size, lambda n: order[:n])
 
     def update_average(self, n_updates: int) -> None:
         """Move the running average; early on it forgets faster, lest it keep the first weights."""
@@ -238,7 +251,8 @@ class _Loop:
         record = {name: float(values.mean(dtype=np.float64)) for name, values in log.items()}
         record |= {"learning_rate": rate, "seconds": time.perf_counter() - started}
         if self.trainer.criterion is not None:
-            value = float(np.nan_to_num(self.trainer.criterion(self.objective.eval()), nan=-np.inf))
+            value = self.group.agree(self.trainer.criterion(self.objective.eval()))
+            value = float(np.nan_to_num(value, nan=-np.inf))
             record["criterion"] = value
             if self.best is None or value > self.best:
                 self.best = value

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ebgan_detect.distributed import ALONE, ProcessGroup
+
 __all__ = ["EpochLog"]
 
 TOGETHER = 256
@@ -40,8 +42,13 @@ class EpochLog:
         if len(self._waiting) == TOGETHER:
             self._average()
 
-    def read(self) -> dict[str, NDArray[np.float32]]:
+    def read(self, group: ProcessGroup = ALONE) -> dict[str, NDArray[np.float32]]:
         """Wait for the device.
+
+        Parameters
+        ----------
+        group : ProcessGroup
+            Processes over whose rows metrics are averaged too.
 
         Returns
         -------
@@ -50,7 +57,7 @@ class EpochLog:
         """
         if self._waiting:
             self._average()
-        table = torch.cat(self._averaged, dim=1).cpu().numpy()
+        table = group.average(torch.cat(self._averaged, dim=1)).cpu().numpy()
         return dict(zip(self._names, table, strict=True))
 
     def _average(self) -> None:

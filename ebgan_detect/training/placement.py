@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ebgan_detect.distributed import current_group
 from ebgan_detect.errors import InvalidParameterError
 
 __all__ = [
@@ -32,7 +33,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
     Parameters
     ----------
     device : str or device
-        `'auto'` for CUDA if there is one, else the CPU; or any name torch knows.
+        `'auto'` for CUDA if there is one, else the CPU; or any name torch knows. Where several
+        processes train together, each has its own, and this can only be of the same kind.
 
     Returns
     -------
@@ -49,8 +51,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
     >>> resolve_device("cpu")
     device(type='cpu')
     """
+    own = current_group().device
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return own or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
         torch.empty(0, dtype=torch.float64, device=resolved)
@@ -59,7 +62,14 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f"device must be 'auto' or one that this torch can use in float64, got {device!r}; "
             "device='auto' falls back to the CPU"
         ) from error
-    return resolved
+    if own is None:
+        return resolved
+    if resolved.type != own.type or resolved.index not in (None, own.index):
+        raise InvalidParameterError(
+            f"device must be 'auto' or {own.type!r} where processes train together on "
+            f"{own.type}, got {device!r}"
+        )
+    return own
 
 
 def fastest_precision(device: torch.device) -> str:
