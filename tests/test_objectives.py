@@ -454,7 +454,7 @@ def test_noise_never_changes_the_batch_itself(rng):
     assert torch.equal(x, normal(3, 5))
 
 
-def test_noise_meets_only_real_inputs_and_no_target(rng):
+def test_noise_meets_real_and_generated_inputs_and_no_target(rng):
     game = make_ebgan(noise=0.5, margin=1.0)
     real, generated = normal(6, 5), normal(6, 5, seed=1)
     plain = game.reconstruct
@@ -468,7 +468,8 @@ def test_noise_meets_only_real_inputs_and_no_target(rng):
     found = metrics(game._update_discriminator(real, generated, rng))
     ((inputs, rebuilt),) = seen
     assert (inputs[:6] != real).all()
-    assert torch.equal(inputs[6:], generated)
+    assert (inputs[6:] != generated).all()
+    assert not torch.equal(inputs[:6] - real, inputs[6:] - generated)
     energies = oracles.energy(torch.cat([real, generated]).numpy(), rebuilt.numpy())
     assert found["energy_real"] == pytest.approx(energies[:6].mean(), rel=1e-5)
     assert found["energy_generated"] == pytest.approx(energies[6:].mean(), rel=1e-5)
@@ -556,12 +557,11 @@ def test_negatives_are_half_new_half_replayed(ratio, n, n_new, rng):
     earlier = torch.full((50, 5), 7.0)
     game.replay.extend(earlier)
     new = normal(9, 5)
-    mixed, n_found = game._mix_with_replay(new, rng)
-    assert mixed.shape == (n, 5)
-    assert n_found == n_new
-    assert torch.equal(mixed[:n_new], new[:n_new])
+    first, others = game._mixed_with_replay(new, rng)
+    assert torch.equal(first, new[:n_new])
+    assert others.shape == (n - n_new, 5)
     known = torch.cat([earlier, new])
-    assert all((known == row).all(dim=1).any() for row in mixed[n_new:])
+    assert all((known == row).all(dim=1).any() for row in others)
     assert game.replay.n_stored.item() == 59
     broad = game.negatives(40, rng)
     assert (broad == 7).all(dim=1).sum() > 20

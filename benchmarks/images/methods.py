@@ -231,8 +231,9 @@ UNTRAINED_ROWS = 2000
 METHODS: dict[str, Method] = {
     "EBGAN": detector_method("EBGAN"),
     "control": detector_method("same autoencoder, no adversary", {"adversarial": False}),
-    "denoising": detector_method(
-        "same autoencoder, denoising (0.3)", {"adversarial": False, "noise": 0.3}
+    "EBGAN-noiseless": detector_method("EBGAN, no noise", {"noise": 0.0}),
+    "control-noiseless": detector_method(
+        "same autoencoder, no adversary, no noise", {"adversarial": False, "noise": 0.0}
     ),
     "untrained": detector_method(
         "same autoencoder, untrained", UNTRAINED, most_rows=UNTRAINED_ROWS
@@ -248,7 +249,9 @@ PLAIN = "-plain"
 """Ends the name of the same trained networks, scored by the plain squared error."""
 
 ABLATIONS: dict[str, Method] = {
-    name: detector_method(variant.title, variant.parameters, make=variant.detector())
+    name: detector_method(
+        variant.title, {"noise": 0.0, **variant.parameters}, make=variant.detector()
+    )
     for name, variant in VARIANTS.items()
 }
-"""EBGAN with one ingredient changed; for development cases only."""
+"""EBGAN without noise and with one ingredient changed; for development cases only."""

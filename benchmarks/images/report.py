@@ -30,6 +30,8 @@ LAST = {
     "MiB": ("peak_rss_mib", ".0f"),
 }
 """Columns behind all others: what they are of a run, and their form."""
+BASE = "EBGAN-noiseless" + PLAIN
+"""What variants are variants of."""
 DIFFERENCE = "EBGAN minus same autoencoder, no adversary"
 PEERS = (
     f"Peers see flat pixels in [0, 1], of at most {PEER_ROWS:,} training images drawn by the "
@@ -183,7 +185,7 @@ def folder(records: Records) -> str:
 
 
 def ablation(results: Path, seeds: Sequence[int]) -> str:
-    """What each ingredient does on the development cases: values, and the change from EBGAN."""
+    """What each ingredient does on the development cases, and how much that is."""
     parts = [
         (f"digit {{case}} held out, {metric.upper()}", "heldout_digit", "mnist", "digit", metric)
         for metric in ("auprc", "auroc")
@@ -209,7 +211,7 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
         cells = []
         for _, some, metric in columns:
             values = some.by_seed(name, metric)
-            change = {} if name == names[0] else some.differences(metric, name, names[0])
+            change = {} if name == BASE else some.differences(metric, name, BASE)
             told = f" [{np.mean(list(change.values())):+.3f}]" if change else ""
             cells.append(cell(values) + told)
         if any(text != "-" for text in cells):
@@ -222,8 +224,8 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
     return "\n\n".join(
         [
             "Rows 0…49,999 of the training files train, rows 50,000…59,999 are scored; in square "
-            "brackets the mean change from EBGAN on the same seeds. All by plain squared errors, "
-            "whatever the default. Settings may be chosen by these figures; none is a result.",
+            "brackets the mean change from EBGAN without noise on the same seeds; so are the "
+            "variants. All by plain squared errors, whatever the default. Settings may be chosen by these figures; none is a result.",
             markdown(["variant", *(title for title, _, _ in columns)], rows),
             f"At most {max(counts)} of {len(seeds)} seeds. "
             f"Not run: {', '.join(waiting) or 'none'}.",

@@ -32,7 +32,8 @@ class PilotOnly(EBGANDetector):
     """A detector whose fit ends with the pilot."""
 
     def _terms(self, plan: MemberPlan, networks: Networks) -> NoReturn:
-        pilot = plan.pilot(AutoEncoderObjective(copy.deepcopy(networks)))
+        noise = self.settings_["noise"]
+        pilot = plan.pilot(AutoEncoderObjective(copy.deepcopy(networks), noise=noise))
         raise _Measured(pilot.turned_ratio())
 
 

@@ -1,4 +1,4 @@
-"""EBGAN with one ingredient changed: the rows of the ablation table, named in this one place."""
+"""EBGAN without noise and with one ingredient changed: the rows of the ablation table, named in this one place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ebgan_detect.networks import Networks, conv_networks, default_channels
 
 @dataclass(frozen=True)
 class Variant:
-    """One change to the defaults.
+    """One change to the defaults without noise.
 
     Attributes
     ----------
@@ -70,7 +70,9 @@ VARIANTS: dict[str, Variant] = {
     "hinge-0.6": Variant("hinge weight 0.6", {"hinge_weight": 0.6}),
     "hinge-0.3": Variant("hinge weight 0.3", {"hinge_weight": 0.3}),
     "hinge-0.1": Variant("hinge weight 0.1", {"hinge_weight": 0.1}),
-    "noise-0.3": Variant("denoising (0.3) beside the adversary", {"noise": 0.3}),
+    "noise-0.1": Variant("noise 0.1", {"noise": 0.1}),
+    "noise-0.5": Variant("noise 0.5", {"noise": 0.5}),
+    "noise-1": Variant("noise 1", {"noise": 1.0}),
     "narrow-generator": Variant(
         "generator as narrow as the decoder", {"architecture": generator_of(1)}
     ),

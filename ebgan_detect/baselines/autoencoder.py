@@ -42,8 +42,8 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
     code_dim : 'auto' or int, default='auto'
         Number of features in the code.
     noise : 'auto' or float, default='auto'
-        Denoising: largest standard deviation of noise on the encoder's input [scaled
-        input unit].
+        Denoising: largest standard deviation of noise on the encoder's input in training [scaled
+        input unit]: 0.3 for images, 0.5 for tables.
     coarse_weight : float, default=0.0
         Weight, in [0, 1], that errors averaged over blocks of 2 and 4 pixels have in the
         energies of images, as in `EBGANDetector`.

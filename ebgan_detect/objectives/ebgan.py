@@ -47,7 +47,8 @@ class EBGANObjective(AutoEncoderObjective):
     generator_rate : float
         Generator's step size as a multiple of the discriminator's, > 0 [2]_.
     noise : float
-        As in `AutoEncoderObjective`; generated rows get none.
+        As in `AutoEncoderObjective`, on generated rows as on real ones: else it would be noise
+        that tells one from the other.
     betas : tuple of float
         Adam's decay rates.
     n_snapshots : int
@@ -129,11 +130,11 @@ class EBGANObjective(AutoEncoderObjective):
         self, real: Tensor, generated: Tensor, rng: torch.Generator
     ) -> dict[str, Tensor]:
         """Lower the energy of real rows, lift that of generated ones."""
-        negatives, n_new = self._mix_with_replay(generated, rng)
-        targets = torch.cat([real, negatives])
-        inputs = torch.cat([self.corrupt(real, rng), negatives]) if self.noise else targets
+        parts = [real, *self._mixed_with_replay(generated, rng)]
+        targets = torch.cat(parts)
+        inputs = torch.cat([self.corrupt(part, rng) for part in parts]) if self.noise else targets
         energies = reconstruction_energy(targets, self.reconstruct(inputs))
-        energy_real, energy_negative = energies.split([len(real), len(negatives)])
+        energy_real, energy_negative = energies[: len(real)], energies[len(real) :]
         loss = discriminator_loss(
             energy_real, energy_negative, margin=self.margin, hinge_weight=self.hinge_weight
         )
@@ -142,7 +143,7 @@ class EBGANObjective(AutoEncoderObjective):
         return {
             "loss_discriminator": loss.detach(),
             "energy_real": energy_real.detach(),
-            "energy_generated": energy_negative[:n_new],
+            "energy_generated": energy_negative[: len(parts[1])],
             "hinge_active": energy_negative < self.margin,
             "margin": self.margin.clone(),
         }
@@ -158,18 +159,18 @@ class EBGANObjective(AutoEncoderObjective):
         self.descend("generator", loss)
         return {"loss_generator": loss.detach(), "pull_away": pull_away.detach()}
 
-    def _mix_with_replay(self, generated: Tensor, rng: torch.Generator) -> tuple[Tensor, int]:
-        """New samples first, then about as many earlier ones; and the number of new ones."""
+    def _mixed_with_replay(self, generated: Tensor, rng: torch.Generator) -> list[Tensor]:
+        """New samples, and about as many earlier ones where some are kept."""
         replay = self.replay
         if replay is None:
-            return generated, len(generated)
+            return [generated]
         of_all = self.group.gather(generated)
         replay.extend(of_all)
         n = self.negatives_ratio * len(generated)
         n_new = min((n + 1) // 2, len(generated))
         new = self.group.own(n_new, lambda count: of_all[:count])
         earlier = self.group.own(n - n_new, lambda count: replay.draw(count, rng))
-        return torch.cat([new, earlier]), n_new
+        return [new, earlier]
 
     @override
     def generate(self, latents: Tensor) -> Tensor:
