@@ -224,8 +224,9 @@ def ablation(results: Path, seeds: Sequence[int]) -> str:
     return "\n\n".join(
         [
             "Rows 0…49,999 of the training files train, rows 50,000…59,999 are scored; in square "
-            "brackets the mean change from EBGAN without noise on the same seeds; so are the "
-            "variants. All by plain squared errors, whatever the default. Settings may be chosen by these figures; none is a result.",
+            "brackets the mean change from EBGAN without noise, which is what the variants change, "
+            "on the same seeds. All by plain squared errors, whatever the default. Settings may be "
+            "chosen by these figures; none is a result.",
             markdown(["variant", *(title for title, _, _ in columns)], rows),
             f"At most {max(counts)} of {len(seeds)} seeds. "
             f"Not run: {', '.join(waiting) or 'none'}.",

@@ -1,4 +1,4 @@
-"""EBGAN without noise and with one ingredient changed: the rows of the ablation table, named in this one place."""
+"""Noiseless EBGAN with one ingredient changed: the ablation table's rows, named in one place."""
 
 from __future__ import annotations
 
