@@ -40,6 +40,8 @@ __all__ = ["EBGANDetector"]
 
 Margin = str | float | tuple[float, float] | Callable[[float], float]
 
+NOISE = 0.3
+"""Of mixed images; `python -m benchmarks.images heldout-digit --development` compares others."""
 REPLAY_BYTES = 2**28
 PAPER_MARGIN = 10
 PAPER_IMAGE_MARGINS = {64: 20, 128: 40, 256: 80}
@@ -86,7 +88,9 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     noise : 'auto' or float, default='auto'
         Denoising: largest standard deviation of noise on the encoder's input in training [scaled
         input unit], on real rows and generated ones alike: a neighbourhood of either then has
-        low energy or high. 0.3 for images, 0.5 for tables. Scoring adds none.
+        low energy or high. Scoring adds none. `'auto'`: 0.5 for tables; for images whose sides
+        have 16 pixels or more 0.3, beside an adversary, and less where `hinge_weight` is less by
+        itself, down to none at 0.1; for others none.
     coarse_weight : float, default=0.0
         Weight, in [0, 1], that errors averaged over blocks of 2 and 4 pixels have in the
         energies of images, as in `ebgan_detect.losses.energy_map`. Fine detail, which no
@@ -176,6 +180,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         `'healthy'`, or what went wrong and its remedy.
     hinge_weight_ : float
         Weight of the hinge in force; nan without an adversary.
+    noise_ : float
+        Largest standard deviation of noise in force [scaled input unit].
     settings_ : dict
         Values in place of `'auto'` where they follow from the kind of input, and settings that
         no parameter sets.
@@ -343,13 +349,22 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         """
         return self._mean_of_games("hinge_weight")
 
-    def _mean_of_games(self, name: str) -> float:
-        """Mean of a number over the members that have an adversary."""
+    @property
+    def noise_(self) -> float:
+        """Largest standard deviation of the noise on the encoder's input in training.
+
+        Returns
+        -------
+        float
+            Mean over the members [scaled input unit].
+        """
+        return self._mean_of_games("noise", AutoEncoderObjective)
+
+    def _mean_of_games(self, name: str, kind: type[Objective] = EBGANObjective) -> float:
+        """Mean of a number over the members that play a kind of game."""
         check_is_fitted(self, "model_")
         values = [
-            float(getattr(game, name))
-            for game in self.model_.members
-            if isinstance(game, EBGANObjective)
+            float(getattr(game, name)) for game in self.model_.members if isinstance(game, kind)
         ]
         return float(np.mean(values)) if values else math.nan
 
@@ -366,9 +381,10 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         if is_image:
             # Found on pictures of 28 pixels a side; in tiny ones a turn says little (RESULTS.md).
             large = min(self.input_shape_[-2:]) >= 16
+            noise = NOISE if self.adversarial else 0.0
             return (
                 common
-                | ({"turned_ratios": (2.35, 2.85)} if large else {})
+                | ({"turned_ratios": (2.35, 2.85), "noise": noise} if large else {})
                 | {
                     "hinge_weight": 1.0,
                     "margin_multiple": 4.0,
@@ -427,7 +443,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             replay_size=settings["replay_size"],
             negatives_ratio=settings["negatives_ratio"],
             generator_rate=self.generator_rate,
-            noise=settings["noise"],
+            noise=self._noise(hinge_weight),
             n_snapshots=settings["n_snapshots"],
             coarse_weight=self.coarse_weight,
         )
@@ -454,10 +470,26 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             return float(plan.resumed["margin"]), float(plan.resumed.get("hinge_weight", weight))
         if plan.pilot is None:
             raise InvalidParameterError("margin='auto' needs training rows for its pilot, got none")
-        pilot = plan.pilot(AutoEncoderObjective(copy.deepcopy(networks), noise=settings["noise"]))
+        noise = 0.0 if self._noise_follows else settings["noise"]
+        pilot = plan.pilot(AutoEncoderObjective(copy.deepcopy(networks), noise=noise))
         if self.hinge_weight == "auto" and "turned_ratios" in settings:
             weight *= lightened(pilot.turned_ratio(), *settings["turned_ratios"])
         return float(settings["margin_multiple"] * pilot.energy()), weight
+
+    @property
+    def _noise_follows(self) -> bool:
+        """Whether noise becomes lighter with the hinge."""
+        chosen = self.noise == "auto" and self.hinge_weight == "auto"
+        return chosen and "turned_ratios" in self.settings_
+
+    def _noise(self, hinge_weight: float) -> float:
+        """Noise beside a hinge of that weight: none where it is light."""
+        noise = float(self.settings_["noise"])
+        if not self._noise_follows:
+            return noise
+        # In the precision in which a file keeps the weight, so that it resumes with the same.
+        share = math.log(float(np.float32(hinge_weight))) / math.log(LIGHT_HINGE)
+        return noise * round(1 - share, 6)
 
     def _networks(self, plan: MemberPlan) -> Networks:
         """Networks of one member."""

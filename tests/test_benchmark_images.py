@@ -253,7 +253,7 @@ def test_ebgan_and_its_controls_run_on_the_same_networks():
         assert kept[name]["plain_error"]["auprc"] != kept[name]["auprc"]
     settings = [kept[name]["settings"] for name in kept]
     assert settings[0] == settings[1]
-    assert METHODS.keys() >= {"EBGAN", "control", "EBGAN-noiseless", "untrained"}
+    assert METHODS.keys() >= {"EBGAN", "control", "denoising", "untrained"}
 
 
 @pytest.fixture(scope="module")
@@ -705,7 +705,7 @@ def made_up(tmp_path):
         outliers=outliers,
         others_used={"usps": "half of it"},
     )
-    variants = {"EBGAN-noiseless": 0.5, "EBGAN": 0.75, "no-replay": 0.25}
+    variants = {"noiseless": 0.5, "EBGAN": 0.75, "no-replay": 0.25}
     for method, auprc in variants.items():
         record = {"set": "mnist", "digit": 9, "method": method, "seed": 0, "auroc": 0.75}
         plain = {"plain_error": {"auprc": auprc}}

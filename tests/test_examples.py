@@ -60,7 +60,9 @@ def test_examples_use_public_names_only():
         code = example.read_text()
         private = re.findall(r"(?:from|import) ebgan_detect[\w.]*\._|detector\._|\.model_\b", code)
         assert not private, (example, private)
-        public = r"ebgan_detect(?:\.(?:plotting|datafiles|diagnostics|distributed|baselines|networks))?"
+        public = (
+            r"ebgan_detect(?:\.(?:plotting|datafiles|diagnostics|distributed|baselines|networks))?"
+        )
         for module in re.findall(r"(?:from|import) (ebgan_detect[\w.]*)", code):
             assert re.fullmatch(public, module), (example, module)
 

@@ -121,6 +121,7 @@ def detector_method(
         if detector.adversarial:
             # What the rule has led to stands for the rule.
             settings["hinge_weight"] = round(detector.hinge_weight_, 6)
+            settings["noise"] = round(detector.noise_, 6)
             settings.pop("turned_ratios", None)
         told = {
             **seconds,
@@ -231,9 +232,8 @@ UNTRAINED_ROWS = 2000
 METHODS: dict[str, Method] = {
     "EBGAN": detector_method("EBGAN"),
     "control": detector_method("same autoencoder, no adversary", {"adversarial": False}),
-    "EBGAN-noiseless": detector_method("EBGAN, no noise", {"noise": 0.0}),
-    "control-noiseless": detector_method(
-        "same autoencoder, no adversary, no noise", {"adversarial": False, "noise": 0.0}
+    "denoising": detector_method(
+        "same autoencoder, denoising (0.3)", {"adversarial": False, "noise": 0.3}
     ),
     "untrained": detector_method(
         "same autoencoder, untrained", UNTRAINED, most_rows=UNTRAINED_ROWS

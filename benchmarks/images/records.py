@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.images.methods import PLAIN
 
-SAME_NETWORKS = ("control", "EBGAN-noiseless", "control-noiseless", "untrained")
+SAME_NETWORKS = ("control", "denoising", "untrained")
 NETWORK_SETTINGS = ("architecture", "hidden_sizes", "code_dim")
 AUTOENCODER_SETTINGS = (*NETWORK_SETTINGS, "noise", "precision", "max_updates", "n_snapshots")
 """Those that matter without an adversary."""

@@ -30,7 +30,7 @@ LAST = {
     "MiB": ("peak_rss_mib", ".0f"),
 }
 """Columns behind all others: what they are of a run, and their form."""
-BASE = "EBGAN-noiseless" + PLAIN
+BASE = "noiseless" + PLAIN
 """What variants are variants of."""
 DIFFERENCE = "EBGAN minus same autoencoder, no adversary"
 PEERS = (
@@ -251,9 +251,14 @@ def renew(path: Path, table: str) -> None:
 
 
 def _shown(records: Records) -> list[str]:
-    """Methods in the tables' order; behind each the same networks by plain error, if they ran."""
+    """Methods in the tables' order; behind each the same networks by plain error, if they ran.
+
+    What was run before there was noise stands behind what has some now.
+    """
     run = {r["method"] for r in records.all}
-    names = [name for method in METHODS for name in (method, method + PLAIN)]
+    methods = [*METHODS]
+    methods.insert(1, "noiseless")
+    names = [name for method in methods for name in (method, method + PLAIN)]
     return [name for name in names if name in METHODS or name in run]
 
 

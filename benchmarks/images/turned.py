@@ -32,8 +32,7 @@ class PilotOnly(EBGANDetector):
     """A detector whose fit ends with the pilot."""
 
     def _terms(self, plan: MemberPlan, networks: Networks) -> NoReturn:
-        noise = self.settings_["noise"]
-        pilot = plan.pilot(AutoEncoderObjective(copy.deepcopy(networks), noise=noise))
+        pilot = plan.pilot(AutoEncoderObjective(copy.deepcopy(networks)))
         raise _Measured(pilot.turned_ratio())
 
 

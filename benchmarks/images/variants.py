@@ -59,6 +59,7 @@ def generator_of(times: int) -> Callable[[tuple[int, int, int]], Networks]:
 
 
 VARIANTS: dict[str, Variant] = {
+    "noiseless": Variant("EBGAN, no noise"),
     "paper": Variant("the paper's own settings", {"preset": "paper"}),
     "no-replay": Variant("no replay", {"replay_size": 0}),
     "one-negative": Variant("one negative for each real row", settings={"negatives_ratio": 1}),

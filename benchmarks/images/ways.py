@@ -32,7 +32,7 @@ ByWay = Callable[[EBGANDetector, Array, Array], dict[str, Array]]
 
 GAMES: dict[str, dict[str, Any]] = {
     "EBGAN": {"noise": 0.0},
-    "control": {"adversarial": False, "noise": 0.0},
+    "control": {"adversarial": False},
     "untrained": UNTRAINED,
 }
 """Parameters of what is compared; noise became a default after the ways had been chosen."""

@@ -65,7 +65,7 @@ class ArchitectureMixin(ScoringDetector):
                     f"{name} must be 0 for tables, got {value}; only images have {lack}"
                 )
         own = (
-            {"code_dim": 32, "noise": 0.3, "complexity_exponent": 1.0}
+            {"code_dim": 32, "noise": 0.0, "complexity_exponent": 1.0}
             if is_image
             else {"code_dim": 64, "noise": 0.5, "complexity_exponent": 0.0}
         )

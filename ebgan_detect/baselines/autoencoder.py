@@ -43,7 +43,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         Number of features in the code.
     noise : 'auto' or float, default='auto'
         Denoising: largest standard deviation of noise on the encoder's input in training [scaled
-        input unit]: 0.3 for images, 0.5 for tables.
+        input unit]: none for images, 0.5 for tables.
     coarse_weight : float, default=0.0
         Weight, in [0, 1], that errors averaged over blocks of 2 and 4 pixels have in the
         energies of images, as in `EBGANDetector`.
