@@ -1,4 +1,4 @@
-"""The weight of the hinge, and how the pilot settles it."""
+"""The weight of the hinge, how the pilot settles it, and the noise that goes with it."""
 
 import math
 
@@ -32,8 +32,11 @@ BRIEF = {"max_epochs": 1, "hidden_sizes": (4,), "random_state": 0}
 
 
 def test_hinge_is_light_where_the_pilot_tells_turned_images():
-    assert EBGANDetector(**BRIEF).fit(bars()).hinge_weight_ == pytest.approx(0.1)
-    assert EBGANDetector(**BRIEF).fit(bars_every_way()).hinge_weight_ == 1
+    light, full = (EBGANDetector(**BRIEF).fit(images) for images in (bars(), bars_every_way()))
+    assert light.hinge_weight_ == pytest.approx(0.1)
+    assert light.noise_ == 0
+    assert full.hinge_weight_ == 1
+    assert full.noise_ == full.settings_["noise"] == 0.3
 
 
 class WideRule(EBGANDetector):
@@ -47,8 +50,10 @@ class WideRule(EBGANDetector):
 def test_hinge_between_falls_with_a_power_of_the_ratio(images):
     share = math.log(ratio(images, 0, hidden_sizes=(4,)) / 0.5) / math.log(300)
     assert 0 < share < 1
-    found = WideRule(**BRIEF).fit(images).hinge_weight_
-    assert found == pytest.approx(0.1**share, rel=1e-3)  # the benchmark rounds its ratio
+    detector = WideRule(**BRIEF).fit(images)
+    # The benchmark rounds its ratio.
+    assert detector.hinge_weight_ == pytest.approx(0.1**share, rel=1e-3)
+    assert detector.noise_ == pytest.approx(0.3 * (1 - share), abs=1e-3)
 
 
 def test_the_benchmark_measures_what_the_rule_goes_by():
@@ -56,23 +61,26 @@ def test_the_benchmark_measures_what_the_rule_goes_by():
 
 
 @pytest.mark.parametrize(
-    ("images", "parameters", "expected"),
+    ("images", "parameters", "weight", "noise"),
     [
-        (bars(), {"hinge_weight": 0.7}, 0.7),
-        (bars(), {"margin": 0.1}, 1.0),  # which spares the pilot
-        (bars(), {"adversarial": False}, math.nan),
-        (bars(side=15), {}, 1.0),
-        (bars().reshape(400, -1)[:, ::4], {}, 0.1),
+        (bars(), {"hinge_weight": 0.7}, 0.7, 0.3),
+        (bars(), {"noise": 0.2}, 0.1, 0.2),
+        (bars(), {"margin": 0.1}, 1.0, 0.3),  # which spares the pilot
+        (bars(), {"adversarial": False}, math.nan, 0.0),
+        (bars(side=15), {}, 1.0, 0.0),
+        (bars().reshape(400, -1)[:, ::4], {}, 0.1, 0.5),
     ],
 )
-def test_hinge_weight_follows_what_is_asked(images, parameters, expected):
-    found = EBGANDetector(**BRIEF | parameters).fit(images).hinge_weight_
-    assert found == pytest.approx(expected, nan_ok=True)
+def test_hinge_weight_and_noise_follow_what_is_asked(images, parameters, weight, noise):
+    detector = EBGANDetector(**BRIEF | parameters).fit(images)
+    assert detector.hinge_weight_ == pytest.approx(weight, nan_ok=True)
+    assert detector.noise_ == noise
 
 
-def test_chosen_hinge_weight_outlives_a_file_and_a_killed_training(tmp_path):
+@pytest.mark.parametrize("kind", [EBGANDetector, WideRule])
+def test_chosen_hinge_weight_and_noise_outlive_a_killed_training(kind, tmp_path):
     def fit(**parameters):
-        return EBGANDetector(**BRIEF | {"max_epochs": 4} | parameters).fit(bars())
+        return kind(**BRIEF | {"max_epochs": 4} | parameters).fit(bars())
 
     class Break(Callback):
         def on_epoch_end(self, run):
@@ -83,10 +91,18 @@ def test_chosen_hinge_weight_outlives_a_file_and_a_killed_training(tmp_path):
     with pytest.raises(LookupError):
         fit(callbacks=[Break()], **settings)
     resumed = fit(**settings)
-    assert resumed.hinge_weight_ == whole.hinge_weight_ == pytest.approx(0.1)
+    assert resumed.hinge_weight_ == whole.hinge_weight_ < 0.9
+    assert resumed.noise_ == whole.noise_ < 0.3
     np.testing.assert_array_equal(resumed.energy(bars(9)), whole.energy(bars(9)))
-    save(resumed, tmp_path / "model")
-    assert load(tmp_path / "model").hinge_weight_ == whole.hinge_weight_
+
+
+@pytest.mark.parametrize("images", [bars(), bars_every_way()])
+def test_chosen_hinge_weight_and_noise_outlive_a_file(images, tmp_path):
+    detector = EBGANDetector(**BRIEF).fit(images)
+    save(detector, tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert again.hinge_weight_ == detector.hinge_weight_
+    assert again.noise_ == detector.noise_
 
 
 def test_images_of_any_shape_are_turned_in_their_middle():
