@@ -263,8 +263,9 @@ def train_together(fabric: Fabric) -> Iterator[None]:
     -----
     ``random_state=None`` is the first process's draw. A checkpoint is written by the first process
     and read by all; its folder must be one that all see. Callbacks run on every process; the
-    first one's say when to stop. Ctrl-C is passed on. The term is Fabric's data parallelism,
-    without its wrapper of modules: gradients are averaged after each player's backward pass.
+    first one's say when to stop. Ctrl-C is passed on. Gradients are averaged after each player's
+    backward pass, by Fabric's collectives and without its wrapper of modules. Let a function that
+    Fabric spawns save the detector: what it returns goes through a queue that holds little.
 
     Examples
     --------

@@ -126,7 +126,13 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # The two workers hold one each; with no more than these, nothing could bring them data.
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+        ray.init(
+            num_cpus=4,
+            object_store_memory=2**27,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+        )
         yield
         ray.shutdown()
 
