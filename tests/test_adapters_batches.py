@@ -22,21 +22,21 @@ def frame(rows):
     return pd.DataFrame(rows, columns=NAMES)
 
 
+def saved(rows, folder):
+    """A fitted detector, and its file."""
+    detector = EBGANDetector(max_epochs=3, random_state=0).fit(rows)
+    save(detector, folder / "model.ebgan")
+    return detector, folder / "model.ebgan"
+
+
 @pytest.fixture(scope="module")
 def named(frame, tmp_path_factory):
-    """A detector fitted with names, and its file."""
-    detector = EBGANDetector(max_epochs=3, random_state=0).fit(frame)
-    file = tmp_path_factory.mktemp("named") / "model.ebgan"
-    save(detector, file)
-    return detector, file
+    return saved(frame, tmp_path_factory.mktemp("named"))
 
 
 @pytest.fixture(scope="module")
 def nameless(rows, tmp_path_factory):
-    detector = EBGANDetector(max_epochs=3, random_state=0).fit(rows)
-    file = tmp_path_factory.mktemp("nameless") / "model.ebgan"
-    save(detector, file)
-    return detector, file
+    return saved(rows, tmp_path_factory.mktemp("nameless"))
 
 
 def test_columns_are_found_by_name_and_others_are_carried_along(named, frame):
