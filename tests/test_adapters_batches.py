@@ -117,6 +117,8 @@ def test_bad_batches_are_refused(named, frame):
     assert "my_label" in BatchScorer(file, "label", prefix="my_")(frame.assign(label=0))
     with pytest.raises(InvalidInputError, match="NaN or infinity"):
         scorer(frame.assign(depth=np.nan))
+    with pytest.raises(InvalidInputError, match=r"an Arrow table, got ndarray"):
+        scorer(frame.to_numpy())
     with pytest.raises(InvalidParameterError, match=r"names must be among .*, got 'lable'"):
         BatchScorer(file, "lable")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from ebgan_detect.errors import InvalidInputError, InvalidParameterError
 from ebgan_detect.persistence import load
 
 __all__ = ["BatchScorer"]
+
+EXTENDING = ("append_column", "assign")
+"""Methods by which Arrow tables and pandas frames take further columns."""
 
 
 class BatchScorer:
@@ -122,8 +125,14 @@ class BatchScorer:
         Raises
         ------
         InvalidInputError
-            If columns are missing or hold nan or infinity, or an answer's name is taken.
+            If the batch is of another kind, columns are missing or hold nan or infinity, or an
+            answer's name is taken.
         """
+        if not isinstance(batch, Mapping) and not any(map(partial(hasattr, batch), EXTENDING)):
+            raise InvalidInputError(
+                "batch must be a dictionary of arrays, a pandas frame or an Arrow table, got "
+                f"{type(batch).__name__}"
+            )
         given = list(getattr(batch, "column_names", batch))
         taken = [self.prefix + name for name in self.names if self.prefix + name in given]
         if taken:
