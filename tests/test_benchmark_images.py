@@ -26,7 +26,7 @@ from benchmarks.images.protocols import PROTOCOLS, Run
 from benchmarks.images.records import Records
 from benchmarks.images.report import TITLES, report
 from benchmarks.images.summary import summary
-from benchmarks.images.variants import VARIANTS, Variant, generator_of
+from benchmarks.images.variants import VARIANTS, Variant
 from ebgan_detect import EBGANDetector
 
 # --- the measure --------------------------------------------------------------------------------
@@ -256,10 +256,19 @@ def test_ebgan_and_its_controls_run_on_the_same_networks():
     assert METHODS.keys() >= {"EBGAN", "control", "denoising", "untrained"}
 
 
+VARIED = {"max_epochs": 1, "margin": 0.05, "noise": 0.0, "random_state": 0}
+
+
 @pytest.fixture(scope="module")
-def plain():
+def sixteen():
+    """Digits twice as large, of which the defaults are those of pictures."""
+    return load("digits").train[:80].repeat(2, axis=-1).repeat(2, axis=-2)
+
+
+@pytest.fixture(scope="module")
+def plain(sixteen):
     """The detector that variants are variants of."""
-    return EBGANDetector(max_epochs=1, margin=0.05, random_state=0).fit(load("digits").train[:80])
+    return VARIANTS["noiseless"].detector()(**VARIED).fit(sixteen)
 
 
 @pytest.mark.parametrize("protocol", ["heldout-digit", "one-class"])
@@ -446,10 +455,10 @@ def test_as_many_training_images_are_plain_as_a_way_says():
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_changes_what_it_says(name, plain):
+def test_a_variant_changes_what_it_says(name, plain, sixteen):
     variant = VARIANTS[name]
-    parameters = {"max_epochs": 1, "margin": 0.05, "random_state": 0, **variant.parameters}
-    detector = variant.detector()(**parameters).fit(load("digits").train[:80])
+    detector = variant.detector()(**VARIED | variant.parameters).fit(sixteen)
+    assert variant.settings or variant.parameters or name == "noiseless"
     for key, value in variant.settings.items():
         assert detector.settings_[key] == value != plain.settings_[key]
     for key, value in variant.parameters.items():
@@ -458,14 +467,17 @@ def test_a_variant_changes_what_it_says(name, plain):
             assert value != plain.settings_.get(key)
 
 
-@pytest.mark.parametrize("times", [1, 2, 3])
-def test_a_variants_generator_is_so_many_times_as_wide_as_the_decoder(times):
-    made = generator_of(times)((1, 28, 28))
+@pytest.mark.parametrize(
+    ("name", "times"), [("narrow-generator", 1), ("noiseless", 2), ("EBGAN", 3)]
+)
+def test_a_generator_is_so_many_times_as_wide_as_the_decoder(name, times, sixteen):
+    kind = EBGANDetector if name == "EBGAN" else VARIANTS[name].detector()
+    game = kind(**VARIED).fit(sixteen).model_.members[0]
     decoder, generator = (
-        [layer.in_channels for layer in part if isinstance(layer, nn.ConvTranspose2d)]
-        for part in (made.decoder, made.generator)
+        [layer.in_channels for layer in part.modules() if isinstance(layer, nn.ConvTranspose2d)]
+        for part in (game.decoder, game.generator)
     )
-    assert decoder == [64, 32]
+    assert decoder == [64, 32][-len(decoder) :]
     assert generator == [times * width for width in decoder]
 
 

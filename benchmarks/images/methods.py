@@ -131,9 +131,8 @@ def detector_method(
             "last_epoch": {name: values[-1] for name, values in detector.history_.items()},
         }
         plain = None if detector.model_.complexity is None else _by_plain_error(detector)
-        return Fitted(
-            detector.score_samples, told, detector.offset_, plain, partial(save, detector)
-        )
+        keep = partial(save, detector) if make is EBGANDetector else None  # no file holds others
+        return Fitted(detector.score_samples, told, detector.offset_, plain, keep)
 
     return Method(title, fit)
 

@@ -48,13 +48,14 @@ def conv_networks(
     code_dim: int,
     latent_dim: int,
     bounded: bool,
+    generator_width: int = 2,
 ) -> Networks:
     """Build a strided convolutional autoencoder and a DCGAN-style generator.
 
     Each encoder level is a 4x4 convolution of stride 2 that halves the image, rounding
-    down; the decoder undoes it level by level to exactly the input's shape. The generator has
-    twice the decoder's channels. Only it has batch normalisation: the autoencoder's output
-    for a row must not depend on its batch, nor real rows on generated ones.
+    down; the decoder undoes it level by level to exactly the input's shape. The generator is
+    wider. Only it has batch normalisation: the autoencoder's output for a row must not depend
+    on its batch, nor real rows on generated ones.
 
     Parameters
     ----------
@@ -68,6 +69,8 @@ def conv_networks(
         Number of features in the generator's input.
     bounded : bool
         Whether scaled input lies in [0, 1], so that outputs end in a sigmoid.
+    generator_width : int
+        Channels of the generator, as a multiple of the decoder's, >= 1.
 
     Returns
     -------
@@ -110,8 +113,8 @@ def conv_networks(
         input_shape, hidden_sizes=hidden_sizes, code_dim=code_dim, bounded=bounded
     )
     # A generator as narrow as the decoder falls behind it, and teaches little;
-    # `python -m benchmarks.images heldout-digit --development` compares the two.
-    wider = [input_shape[0], *(2 * width for width in hidden_sizes)]
+    # `python -m benchmarks.images heldout-digit --development` compares widths.
+    wider = [input_shape[0], *(generator_width * width for width in hidden_sizes)]
     shapes = _halved(input_shape, len(hidden_sizes))
     generator = _upsampling(latent_dim, wider, shapes, bounded, normalise=True)
     return Networks(autoencoder.encoder, autoencoder.decoder, generator)
