@@ -60,6 +60,11 @@ VARIANTS: dict[str, Variant] = {
     "noise-0.5": Variant("noise 0.5", {"noise": 0.5}),
     "noise-1": Variant("noise 1", {"noise": 1.0}),
     "updates-6000": Variant("noise 0.3, twice the updates", {"noise": 0.3}, {"max_updates": 6000}),
+    "noise-generator-4": Variant(
+        "noise 0.3, generator four times as wide as the decoder",
+        {"noise": 0.3},
+        {"generator_width": 4},
+    ),
     "narrow-generator": Variant(
         "generator as narrow as the decoder", settings={"generator_width": 1}
     ),
