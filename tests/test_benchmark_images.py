@@ -1,7 +1,9 @@
 """The image benchmarks: what trains, what is scored, what the tables say."""
 
 import json
+import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -639,6 +641,37 @@ def test_a_run_that_breaks_off_is_named_and_leaves_the_others_alone(tmp_path, sm
     assert problem.startswith("one_class fashion-mnist 3 IForest 0: ")
     (file,) = (tmp_path / "results").rglob("*.json")
     assert file.name == "mnist_3_IForest_0.json"
+
+
+ENDLESS = """
+import multiprocessing, time
+from benchmarks.images.parallel import _work
+
+class Endless:
+    def once(self, results):
+        print("begun", flush=True)
+        time.sleep(900)
+
+if __name__ == "__main__":
+    spawn = multiprocessing.get_context("spawn")
+    run = spawn.Process(target=_work, args=(Endless(), None, 1, None))
+    run.start()
+    run.join()
+"""
+
+
+def test_a_run_ends_with_a_command_that_is_killed(tmp_path):
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    root = str(Path(__file__).parents[1])
+    command = subprocess.Popen(
+        [sys.executable, str(tmp_path / "endless.py")],
+        env={**os.environ, "PYTHONPATH": root},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert command.stdout.readline() == "begun\n"
+    command.kill()
+    command.communicate(timeout=60)  # returns when nobody holds the pipe any more
 
 
 def test_a_data_folder_that_is_not_there_is_named_by_every_run(tmp_path, monkeypatch):

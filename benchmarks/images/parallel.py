@@ -1,12 +1,17 @@
-"""Runs in processes of their own: one that dies takes no other along, and its memory is its own."""
+"""Runs in processes of their own: one that dies takes no other along, and its memory is its own.
+
+They end with the command that began them, however it ends.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +65,21 @@ def _in_own_process(run: Run, results: Path, threads: int) -> tuple[bool, str]:
 
 def _work(run: Run, results: Path, threads: int, sender: Any) -> None:
     """One run, in its process."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
         told = True, in_words(run, run.once(results))
     except (Exception, SystemExit) as error:  # data that are not there end a script
         told = False, f"{_name(run)}: {type(error).__name__}: {error}"
     sender.send(told)
+
+
+def _end_with_parent() -> None:
+    """Wait until the process that began this one has ended, and end this one."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _name(run: Run) -> str:
