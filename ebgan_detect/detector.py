@@ -439,9 +439,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
                 coarse_weight=self.coarse_weight,
             )
         margin, hinge_weight = self._terms(plan, networks)
-        mixed = self._mixed(hinge_weight)
-        if "generator_width" in settings and not mixed:
-            networks = self._networks(plan, generator_width=NARROW)  # with the same autoencoder
+        if self._generator_width(hinge_weight) != self._generator_width(1.0):
+            networks = self._networks(plan, hinge_weight)  # the same autoencoder, another generator
         return EBGANObjective(
             networks,
             input_shape=plan.input_shape,
@@ -452,7 +451,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             replay_size=settings["replay_size"],
             negatives_ratio=settings["negatives_ratio"],
             generator_rate=self.generator_rate,
-            noise=settings["noise"] * (mixed if self._noise_follows else 1.0),
+            noise=settings["noise"] * (self._mixed(hinge_weight) if self._noise_follows else 1.0),
             n_snapshots=settings["n_snapshots"],
             coarse_weight=self.coarse_weight,
         )
@@ -502,10 +501,16 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         # In the precision in which a file keeps the weight, so that it resumes with the same.
         return round(1 - math.log(float(np.float32(hinge_weight))) / math.log(LIGHT_HINGE), 6)
 
-    def _networks(self, plan: MemberPlan, *, generator_width: int | None = None) -> Networks:
-        """Networks of one member."""
+    def _generator_width(self, hinge_weight: float) -> int:
+        """Channels of a convolutional generator beside that hinge, over those of the decoder."""
+        # Neither the paper's settings nor older files name a width.
+        width = self.settings_.get("generator_width", NARROW)
+        return int(width if self._mixed(hinge_weight) else NARROW)
+
+    def _networks(self, plan: MemberPlan, hinge_weight: float = 1.0) -> Networks:
+        """Networks of one member; its generator is that of a full hinge, or of the given one."""
         latent_dim = self.settings_["latent_dim"]
-        width = generator_width or self.settings_.get("generator_width", NARROW)
+        width = self._generator_width(hinge_weight)
         factory = self._factory(
             {"mlp": mlp_networks, "conv": partial(conv_networks, generator_width=width)},
             plan,
