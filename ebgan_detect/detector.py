@@ -42,8 +42,6 @@ Margin = str | float | tuple[float, float] | Callable[[float], float]
 
 NOISE = 0.3
 """Of mixed images; `python -m benchmarks.images heldout-digit --development` compares others."""
-WIDE, NARROW = 3, 2
-"""Channels of the generator, over the decoder's: beside mixed images, and all others."""
 REPLAY_BYTES = 2**28
 PAPER_MARGIN = 10
 PAPER_IMAGE_MARGINS = {64: 20, 128: 40, 256: 80}
@@ -62,9 +60,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     architecture : {'auto', 'mlp', 'conv'} or callable, default='auto'
         Networks. `'auto'` takes `'conv'` for images of 8 to 256 pixels a side and `'mlp'`
         for everything else. A callable maps the shape of a scaled row (images channels
-        first) to three modules: encoder, decoder, and generator of ``(n, latent_dim)``. The
-        generator of `'conv'` has twice the decoder's channels, and three times for images whose
-        sides have 16 pixels or more, but for those that get a `hinge_weight` of 0.1 by itself.
+        first) to three modules: encoder, decoder, and generator of ``(n, latent_dim)``.
     hidden_sizes : 'auto' or tuple of int, default='auto'
         Widths of the encoder's hidden layers, or its channels at each halving of an image.
     code_dim : 'auto' or int, default='auto'
@@ -386,10 +382,10 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             # Found on pictures of 28 pixels a side; in tiny ones a turn says little (RESULTS.md).
             large = min(self.input_shape_[-2:]) >= 16
             noise = NOISE if self.adversarial else 0.0
-            width = {"generator_width": WIDE if large else NARROW}
+            conv = common["architecture"] == "conv"
             return (
                 common
-                | (width if common["architecture"] == "conv" else {})
+                | ({"generator_width": 2} if conv else {})
                 | ({"turned_ratios": (2.35, 2.85), "noise": noise} if large else {})
                 | {
                     "hinge_weight": 1.0,
@@ -439,8 +435,6 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
                 coarse_weight=self.coarse_weight,
             )
         margin, hinge_weight = self._terms(plan, networks)
-        if self._generator_width(hinge_weight) != self._generator_width(1.0):
-            networks = self._networks(plan, hinge_weight)  # the same autoencoder, another generator
         return EBGANObjective(
             networks,
             input_shape=plan.input_shape,
@@ -451,7 +445,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             replay_size=settings["replay_size"],
             negatives_ratio=settings["negatives_ratio"],
             generator_rate=self.generator_rate,
-            noise=settings["noise"] * (self._mixed(hinge_weight) if self._noise_follows else 1.0),
+            noise=self._noise(hinge_weight),
             n_snapshots=settings["n_snapshots"],
             coarse_weight=self.coarse_weight,
         )
@@ -480,37 +474,29 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
             raise InvalidParameterError("margin='auto' needs training rows for its pilot, got none")
         noise = 0.0 if self._noise_follows else settings["noise"]
         pilot = plan.pilot(AutoEncoderObjective(copy.deepcopy(networks), noise=noise))
-        if self._weight_follows:
+        if self.hinge_weight == "auto" and "turned_ratios" in settings:
             weight *= lightened(pilot.turned_ratio(), *settings["turned_ratios"])
         return float(settings["margin_multiple"] * pilot.energy()), weight
 
     @property
     def _noise_follows(self) -> bool:
         """Whether noise becomes lighter with the hinge."""
-        return self.noise == "auto" and self._weight_follows
+        chosen = self.noise == "auto" and self.hinge_weight == "auto"
+        return chosen and "turned_ratios" in self.settings_
 
-    @property
-    def _weight_follows(self) -> bool:
-        """Whether the pilot chooses the hinge's weight."""
-        return self.hinge_weight == "auto" and "turned_ratios" in self.settings_
-
-    def _mixed(self, hinge_weight: float) -> float:
-        """How much of what mixed images need goes with a hinge of that weight: 0 to 1."""
-        if not self._weight_follows:
-            return 1.0
+    def _noise(self, hinge_weight: float) -> float:
+        """Noise beside a hinge of that weight: none where it is light."""
+        noise = float(self.settings_["noise"])
+        if not self._noise_follows:
+            return noise
         # In the precision in which a file keeps the weight, so that it resumes with the same.
-        return round(1 - math.log(float(np.float32(hinge_weight))) / math.log(LIGHT_HINGE), 6)
+        share = math.log(float(np.float32(hinge_weight))) / math.log(LIGHT_HINGE)
+        return noise * round(1 - share, 6)
 
-    def _generator_width(self, hinge_weight: float) -> int:
-        """Channels of a convolutional generator beside that hinge, over those of the decoder."""
-        # Neither the paper's settings nor older files name a width.
-        width = self.settings_.get("generator_width", NARROW)
-        return int(width if self._mixed(hinge_weight) else NARROW)
-
-    def _networks(self, plan: MemberPlan, hinge_weight: float = 1.0) -> Networks:
-        """Networks of one member; its generator is that of a full hinge, or of the given one."""
+    def _networks(self, plan: MemberPlan) -> Networks:
+        """Networks of one member."""
         latent_dim = self.settings_["latent_dim"]
-        width = self._generator_width(hinge_weight)
+        width = self.settings_.get("generator_width", 2)  # the paper's and old files' lack it
         factory = self._factory(
             {"mlp": mlp_networks, "conv": partial(conv_networks, generator_width=width)},
             plan,

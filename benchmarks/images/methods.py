@@ -122,8 +122,6 @@ def detector_method(
             # What the rule has led to stands for the rule.
             settings["hinge_weight"] = round(detector.hinge_weight_, 6)
             settings["noise"] = round(detector.noise_, 6)
-            if "generator_width" in settings:
-                settings["generator_width"] = detector._generator_width(detector.hinge_weight_)
             settings.pop("turned_ratios", None)
         told = {
             **seconds,

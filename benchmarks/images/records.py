@@ -111,9 +111,10 @@ class Records:
             for key in AUTOENCODER_SETTINGS if same_networks else known:
                 cases: dict[str, list[str]] = {}
                 for r in runs:
-                    cases.setdefault(str(r["settings"].get(key)), []).append(
-                        f"{_case(r)} seed {r['seed']}"
-                    )
+                    if key in r["settings"]:  # or else it was made before there was a choice
+                        cases.setdefault(str(r["settings"][key]), []).append(
+                            f"{_case(r)} seed {r['seed']}"
+                        )
                 if len(cases) > 1:
                     told = "; ".join(f"{v} in {', '.join(c)}" for v, c in cases.items())
                     lines.append(f"{method}, {key}: {told}")
