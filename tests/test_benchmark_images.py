@@ -697,7 +697,7 @@ def test_a_kept_detector_scores_as_its_run_did(tmp_path, small_data):
 
 
 def test_a_variant_whose_class_no_file_holds_is_scored_all_the_same(sixteen):
-    fitted = detector_method("", VARIED, make=VARIANTS["one-state"].detector()).fit(sixteen, 0)
+    fitted = detector_method("", VARIED, make=VARIANTS["one-negative"].detector()).fit(sixteen, 0)
     assert fitted.save is None
     assert fitted.score(sixteen).shape == (80,)
     assert detector_method("", VARIED).fit(sixteen, 0).save is not None

@@ -30,6 +30,8 @@ class Variant:
     def detector(self) -> type[EBGANDetector]:
         """EBGANDetector, its defaults changed by `settings`."""
         settings = dict(self.settings)
+        if not settings:
+            return EBGANDetector
 
         def defaults(self: EBGANDetector, *, is_image: bool) -> dict[str, Any]:
             known = EBGANDetector._defaults(self, is_image=is_image)

@@ -54,8 +54,8 @@ def conv_networks(
 
     Each encoder level is a 4x4 convolution of stride 2 that halves the image, rounding
     down; the decoder undoes it level by level to exactly the input's shape. The generator is
-    wider. Only it has batch normalisation: the autoencoder's output for a row must not depend
-    on its batch, nor real rows on generated ones.
+    `generator_width` times as wide. Only it has batch normalisation: the autoencoder's output
+    for a row must not depend on its batch, nor real rows on generated ones.
 
     Parameters
     ----------
