@@ -479,7 +479,7 @@ def test_a_generator_is_so_many_times_as_wide_as_the_decoder(name, times, sixtee
         [layer.in_channels for layer in part.modules() if isinstance(layer, nn.ConvTranspose2d)]
         for part in (game.decoder, game.generator)
     )
-    assert decoder == [64, 32][-len(decoder) :]
+    assert decoder == [64, 32]
     assert generator == [times * width for width in decoder]
 
 
@@ -704,6 +704,16 @@ def test_a_variant_whose_class_no_file_holds_is_scored_all_the_same(sixteen):
 
 
 # --- tables -------------------------------------------------------------------------------------
+
+
+def test_settings_that_differ_between_runs_are_told():
+    def run(seed, **settings):
+        return {"set": "mnist", "method": "EBGAN", "seed": seed, "settings": settings}
+
+    older, narrow, wide = run(0, noise=0.3), run(1, noise=0.3, width=2), run(2, noise=0.3, width=3)
+    assert Records([older, narrow]).mixed() == []
+    (line,) = Records([older, narrow, wide]).mixed()
+    assert line == "EBGAN, width: 2 in mnist seed 1; 3 in mnist seed 2"
 
 
 def write(results, benchmark, **record):
