@@ -10,6 +10,7 @@ import resource
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -21,6 +22,7 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from ebgan_detect.errors import TrainingInterruptedWarning
 from ebgan_detect.files import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
@@ -94,14 +96,20 @@ def run_once(
 ) -> dict[str, Any]:
     """Return a run's stored result, or measure and store it: a benchmark can be taken up again.
 
-    The result lies in `result_path` with versions, device, seconds and peak memory.
+    The result lies in `result_path` with versions, device, seconds and peak memory. Ctrl-C leaves
+    none: a detector would keep what was trained by then, and its scores would pass for a result.
     """
     path = result_path(benchmark, settings, results)
     if path.exists():
         stored: dict[str, Any] = json.loads(path.read_text())
         return stored
     started = time.perf_counter()
-    result = dict(measure())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TrainingInterruptedWarning)
+        try:
+            result = dict(measure())
+        except TrainingInterruptedWarning as warning:
+            raise KeyboardInterrupt from warning
     record = {
         "benchmark": benchmark,
         **settings,

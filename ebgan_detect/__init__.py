@@ -18,6 +18,7 @@ from ebgan_detect.errors import (
     ServerError,
     TrainingDivergedError,
     TrainingHealthWarning,
+    TrainingInterruptedWarning,
 )
 from ebgan_detect.persistence import load, save
 from ebgan_detect.training import Callback
@@ -43,6 +44,7 @@ __all__ = [
     "ServerError",
     "TrainingDivergedError",
     "TrainingHealthWarning",
+    "TrainingInterruptedWarning",
     "TritonDetector",
     "export_onnx",
     "export_triton",

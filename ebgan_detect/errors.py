@@ -26,6 +26,7 @@ __all__ = [
     "ServerError",
     "TrainingDivergedError",
     "TrainingHealthWarning",
+    "TrainingInterruptedWarning",
     "warn_caller",
 ]
 
@@ -87,6 +88,10 @@ class InputRangeWarning(EBGANWarning):
 
 class TrainingHealthWarning(EBGANWarning, ConvergenceWarning):
     """Training ended, but its history shows that the game collapsed or never started."""
+
+
+class TrainingInterruptedWarning(EBGANWarning):
+    """Ctrl-C ended training early, and what had been trained by then was kept."""
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:

@@ -6,9 +6,12 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from signal import SIGINT
+from subprocess import Popen
 
 import numpy as np
 import pytest
+from games import Interrupt
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -29,7 +32,7 @@ from benchmarks.images.records import Records
 from benchmarks.images.report import TITLES, report
 from benchmarks.images.summary import summary
 from benchmarks.images.variants import VARIANTS, Variant
-from ebgan_detect import EBGANDetector
+from ebgan_detect import EBGANDetector, TrainingInterruptedWarning
 
 # --- the measure --------------------------------------------------------------------------------
 
@@ -52,6 +55,18 @@ def test_a_run_records_its_memory_where_it_is_told_to(tmp_path):
     record = run_once("b", {"x": 1}, lambda: {"y": 2}, results=tmp_path)
     assert record["peak_rss_mib"] > 50
     assert json.loads((tmp_path / "b" / "1.json").read_text()) == record
+
+
+def test_an_interrupted_training_is_no_result(tmp_path):
+    def measure():
+        detector = EBGANDetector(max_epochs=5, random_state=0, callbacks=[Interrupt(epoch=3)])
+        return {"epochs": detector.fit(np.eye(700, 4)).n_iter_}
+
+    with pytest.warns(TrainingInterruptedWarning, match="after epoch 2 of 5"):
+        assert measure() == {"epochs": 2}
+    with pytest.raises(KeyboardInterrupt):
+        run_once("b", {"x": 1}, measure, results=tmp_path)
+    assert not list(tmp_path.rglob("*.json"))
 
 
 # --- data ---------------------------------------------------------------------------------------
@@ -644,15 +659,20 @@ def test_a_run_that_breaks_off_is_named_and_leaves_the_others_alone(tmp_path, sm
 
 
 ENDLESS = """
-import multiprocessing, time
+import multiprocessing, signal, time
 from benchmarks.images.parallel import _work
 
 class Endless:
     def once(self, results):
         print("begun", flush=True)
-        time.sleep(900)
+        try:
+            time.sleep(900)
+        except KeyboardInterrupt:
+            print("what a training would keep", flush=True)
 
 if __name__ == "__main__":
+    # A shell may start its background processes with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     spawn = multiprocessing.get_context("spawn")
     run = spawn.Process(target=_work, args=(Endless(), None, 1, None))
     run.start()
@@ -660,18 +680,21 @@ if __name__ == "__main__":
 """
 
 
-def test_a_run_ends_with_a_command_that_is_killed(tmp_path):
+@pytest.mark.parametrize("end", [Popen.kill, lambda command: os.killpg(command.pid, SIGINT)])
+def test_a_run_ends_with_a_command_that_is_killed_or_interrupted(tmp_path, end):
     (tmp_path / "endless.py").write_text(ENDLESS)
     root = str(Path(__file__).parents[1])
-    command = subprocess.Popen(
+    command = Popen(
         [sys.executable, str(tmp_path / "endless.py")],
         env={**os.environ, "PYTHONPATH": root},
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     assert command.stdout.readline() == "begun\n"
-    command.kill()
-    command.communicate(timeout=60)  # returns when nobody holds the pipe any more
+    end(command)
+    stdout, _ = command.communicate(timeout=60)  # returns when nobody holds the pipe any more
+    assert stdout == ""
 
 
 def test_a_data_folder_that_is_not_there_is_named_by_every_run(tmp_path, monkeypatch):

@@ -23,8 +23,8 @@ from games import (
 from torch import nn
 
 from ebgan_detect.errors import (
-    EBGANWarning,
     TrainingDivergedError,
+    TrainingInterruptedWarning,
 )
 from ebgan_detect.training import (
     SCHEDULES,
@@ -422,7 +422,7 @@ def test_divergence_writes_no_checkpoint_of_that_epoch(tmp_path):
 def test_interrupt_keeps_the_last_full_epochs_state():
     game = make_game()
     interrupt, log = Interrupt(epoch=3), []
-    with pytest.warns(EBGANWarning, match="after epoch 2 of 5 is kept"):
+    with pytest.warns(TrainingInterruptedWarning, match="after epoch 2 of 5 is kept"):
         run = trainer(max_epochs=5, callbacks=[interrupt, Recorder(log, "a")]).fit(
             game, random_rows()
         )
@@ -438,7 +438,7 @@ def test_interrupt_keeps_the_last_full_epochs_state():
 def test_interrupt_keeps_the_last_full_epochs_average():
     game, shorter = Counting(), Counting()
     options = {"batch_size": 2, "average_decay": 0.5}
-    with pytest.warns(EBGANWarning, match="epoch 2 of 4"):
+    with pytest.warns(TrainingInterruptedWarning, match="epoch 2 of 4"):
         trainer(callbacks=[Interrupt(epoch=3)], **options).fit(game, numbered_rows(10))
     trainer(max_epochs=2, **options).fit(shorter, numbered_rows(10))
     assert game.weight.item() == shorter.weight.item()
@@ -446,7 +446,7 @@ def test_interrupt_keeps_the_last_full_epochs_average():
 
 def test_interrupt_keeps_the_best_state_so_far():
     game = Counting()
-    with pytest.warns(EBGANWarning):
+    with pytest.warns(TrainingInterruptedWarning):
         trainer(
             batch_size=2, callbacks=[Interrupt(epoch=3)], criterion=lambda g: -g.weight.item()
         ).fit(game, numbered_rows(10))
@@ -469,6 +469,6 @@ def test_interrupt_of_a_real_process_by_signal():
                 os.kill(os.getpid(), signal.SIGINT)
 
     game = make_game()
-    with pytest.warns(EBGANWarning, match="epoch 2 of 4"):
+    with pytest.warns(TrainingInterruptedWarning, match="epoch 2 of 4"):
         run = trainer(callbacks=[Signal()]).fit(game, random_rows())
     assert run.interrupted

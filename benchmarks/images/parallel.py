@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -65,6 +66,7 @@ def _in_own_process(run: Run, results: Path, threads: int) -> tuple[bool, str]:
 
 def _work(run: Run, results: Path, threads: int, sender: Any) -> None:
     """One run, in its process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process of a terminal
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ebgan_detect.base.pilot import Pilot
 from ebgan_detect.data import Rows
-from ebgan_detect.errors import EBGANWarning, warn_caller
+from ebgan_detect.errors import TrainingInterruptedWarning, warn_caller
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
 from ebgan_detect.partition import Parts
@@ -127,7 +127,7 @@ def train_members(
             warn_caller(
                 f"training was interrupted; the {k} of {n_members} members that are trained are "
                 "kept and can be used",
-                EBGANWarning,
+                TrainingInterruptedWarning,
             )
             break
         if k == len(model.members):

@@ -16,9 +16,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ebgan_detect.distributed import ALONE, current_group
 from ebgan_detect.errors import (
-    EBGANWarning,
     ModelFileError,
     TrainingDivergedError,
+    TrainingInterruptedWarning,
     warn_caller,
 )
 from ebgan_detect.objectives import Objective
@@ -184,11 +184,6 @@ class _Loop:
                 raise
             self.put_back(state)
             self.run.interrupted = True
-            warn_caller(
-                f"training was interrupted; the state after epoch {state.epoch} of "
-                f"{self.run.max_epochs} is kept and can be used",
-                EBGANWarning,
-            )
         except BaseException:
             self.end()
             raise
@@ -199,6 +194,12 @@ class _Loop:
                 optimizer.zero_grad(set_to_none=True)
         self.keep()
         self.end()
+        if self.run.interrupted:
+            warn_caller(
+                f"training was interrupted; the state after epoch {self.run.epoch} of "
+                f"{self.run.max_epochs} is kept and can be used",
+                TrainingInterruptedWarning,
+            )
         return self.run
 
     def train_epoch(self) -> None:
