@@ -168,7 +168,12 @@ def load(
                 "give it as load(path, architecture=...)"
             )
         parameters["architecture"] = header["settings"]["architecture"] = architecture
-    detector = CLASSES[header["class"]](device=device, **parameters)
+    try:
+        detector = CLASSES[header["class"]](device=device, **parameters)
+    except TypeError as error:
+        raise ModelFileError(
+            f"{path} has parameters of another version: {error}; {_remedy(header)}"
+        ) from error
     detector._settle()
     for name in detector._settled.keys() - header["parameters"].keys():
         del detector._settled[name]  # a function, which the file does not hold
@@ -208,14 +213,21 @@ def _rebuild(
             plan = MemberPlan(model.network_shape, scaler.bounded, k, own)
             model.members.append(detector._make_objective(plan))
         model.load_state_dict(dict(weights))
+    except KeyError as error:
+        raise ModelFileError(
+            f"{path} must hold the setting {error}, got none; {_remedy(header)}"
+        ) from error
     except (RuntimeError, InvalidParameterError) as error:
-        if callable(detector.architecture):
-            remedy = "give the factory it was fitted with"
-        else:
-            remedy = f"fit again, or load it with ebgan-detect {header['library']}"
+        by_factory = callable(detector.architecture)
+        remedy = "give the factory it was fitted with" if by_factory else _remedy(header)
         raise ModelFileError(f"{path} does not fit its networks: {error}; {remedy}") from error
     place(model, torch.device("cpu"))
     return model.eval()
+
+
+def _remedy(header: Mapping[str, Any]) -> str:
+    """What to do with a file of another version."""
+    return f"fit again, or load it with ebgan-detect {header['library']}"
 
 
 def _range(scaler: Scaler) -> dict[str, float]:

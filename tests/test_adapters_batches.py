@@ -1,3 +1,4 @@
+import io
 import pickle  # noqa: TID251 - clusters pickle what they send to their workers
 
 import numpy as np
@@ -5,6 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import ray
+from pyarrow import parquet
 
 from ebgan_detect import EBGANDetector, InvalidInputError, InvalidParameterError, save
 from ebgan_detect.adapters import BatchScorer
@@ -51,7 +53,9 @@ def test_columns_are_found_by_name_and_others_are_carried_along(named, frame):
 
 
 @pytest.mark.parametrize(
-    "kind", [lambda f: f, lambda f: pa.Table.from_pandas(f), lambda f: dict(f.items())]
+    "kind",
+    [lambda f: f, pa.Table.from_pandas, pa.RecordBatch.from_pandas, lambda f: dict(f.items())],
+    ids=["pandas", "table", "record batch", "dictionary"],
 )
 def test_batches_of_every_kind_come_back_as_they_came(named, frame, kind):
     detector, file = named
@@ -75,13 +79,30 @@ def test_rows_in_a_single_column(nameless, rows):
         BatchScorer(file)(beside)
 
 
-def test_images_in_a_column(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+def through_parquet(images):
+    stream = io.BytesIO()
+    parquet.write_table(pa.table({"image": images.tolist()}), stream)
+    return pd.read_parquet(stream)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        lambda images: {"image": images, "truth": np.zeros(60)},
+        lambda images: pd.DataFrame({"image": list(images)}),
+        lambda images: pa.table({"image": images.tolist()}),
+        lambda images: pa.table({"image": pa.FixedShapeTensorArray.from_numpy_ndarray(images)}),
+        through_parquet,
+    ],
+    ids=["dictionary", "pandas", "nested lists", "tensors", "parquet"],
+)
+def test_images_in_a_column(tmp_path, batch):
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 9), dtype=np.uint8)
     detector = EBGANDetector(max_epochs=1, random_state=0).fit(images)
     save(detector, tmp_path / "model.ebgan")
     scorer = BatchScorer(tmp_path / "model.ebgan", "score", column="image")
-    scored = scorer({"image": images, "truth": np.zeros(60)})
-    np.testing.assert_array_equal(scored["score"], detector.score_samples(images))
+    scored = scorer(batch(images))["score"]
+    np.testing.assert_array_equal(scored, detector.score_samples(images))
 
 
 def test_an_empty_batch_has_the_columns_of_any(named, frame):
@@ -107,7 +128,7 @@ def test_the_file_is_read_by_the_process_that_scores(named, frame, tmp_path):
     )
 
 
-def test_bad_batches_are_refused(named, frame):
+def test_bad_batches_are_refused(named, nameless, frame):
     _, file = named
     scorer = BatchScorer(file, "label")
     with pytest.raises(InvalidInputError, match="must have the column 'width', got height, depth"):
@@ -119,6 +140,17 @@ def test_bad_batches_are_refused(named, frame):
         scorer(frame.assign(depth=np.nan))
     with pytest.raises(InvalidInputError, match=r"an Arrow table, got ndarray"):
         scorer(frame.to_numpy())
+    for columns, message in [
+        ({}, "columns, got none"),
+        ({"a": 1.0}, "column 'a' must hold numbers, or rows of one shape, got float"),
+        ({"a": ["x", "y"]}, "column 'a' must hold numbers"),
+        ({"a": pd.array([True, None])}, "column 'a' must hold numbers"),
+        ({"a": np.array(["2026-11-30"], "datetime64[s]")}, "column 'a' must hold numbers"),
+        ({"a": [[1, 2], [3]]}, "column 'a' must hold numbers"),
+        ({"a": [1, 2], "b": [1]}, r"columns of one length, got \[1, 2\]"),
+    ]:
+        with pytest.raises(InvalidInputError, match=message):
+            BatchScorer(nameless[1])(columns)
     with pytest.raises(InvalidParameterError, match=r"names must be among .*, got 'lable'"):
         BatchScorer(file, "lable")
 

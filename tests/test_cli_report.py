@@ -72,6 +72,16 @@ def test_report_of_a_model_alone(folder, tmp_path, monkeypatch):
     assert "Rows scored" not in (tmp_path / "report.html").read_text()
 
 
+def test_report_of_anomalies_alone(folder, tmp_path):
+    table = pd.read_csv(folder / "new.csv").query("failed == 1").astype({"failed": bool})
+    table.to_parquet(tmp_path / "new.parquet")
+    page = tmp_path / "page.html"
+    options = ["-m", folder / "model.ebgan", "--label", "failed", "-o", page]
+    result = run("report", tmp_path / "new.parquet", *options)
+    assert result.exit_code == 0, result.stderr
+    assert page.read_text().count("<td>anomaly</td>") == 8
+
+
 def test_report_refuses_what_it_cannot_use(folder, tmp_path):
     model, page = folder / "model.ebgan", tmp_path / "page.html"
     assert run("report", "-o", page).exit_code == 2

@@ -161,6 +161,12 @@ def test_csv_names_the_line_and_column_of_a_mistake(tmp_path, line, message, chu
         list(stream_rows(path, chunk_bytes=chunk_bytes))
 
 
+def test_a_first_line_that_no_reader_takes_is_named(tmp_path):
+    path = written(tmp_path / "x.csv", f"{' '.join(['0.25'] * 30_000)}\n" * 2)
+    with pytest.raises(InvalidInputError, match=r"x.csv, line 1 must be CSV of commas, .* limit"):
+        read_rows(path)
+
+
 def test_csv_text_that_is_dropped_does_no_harm(tmp_path):
     path = written(tmp_path / "x.csv", 'id,a,b\n"x, y",1,2\nz,3,4\n')
     rows = read_rows(path, ReadOptions(drop=["id"]))

@@ -175,6 +175,16 @@ def test_networks_outputs_lie_in_unit_interval_only_if_bounded(make, bounded, rn
         assert bool(((output >= 0) & (output <= 1)).all()) is bounded
 
 
+def test_conv_networks_without_levels_are_affine(rng):
+    # An activation between the only layer and the output would leave out dark pixels.
+    networks = make_conv((2, 9, 13), hidden_sizes=(), bounded=False)
+    for player, n in (networks.decoder, 6), (networks.generator, 5):
+        vectors = torch.randn(4, n, generator=rng)
+        there, back, middle = (player(sign * vectors) for sign in (1, -1, 0))
+        torch.testing.assert_close(there + back, 2 * middle)
+        assert bool(middle.any())
+
+
 # --- behaviour --------------------------------------------------------------------------------
 
 

@@ -126,6 +126,23 @@ def test_networks_of_another_version_are_refused(model_file, tmp_path):
         load(tmp_path / "old.ebgan")
 
 
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("parameters", {"margin_rule": 1}, "parameters of another version: .*margin_rule"),
+        ("settings", {"negatives_ratio": None}, "must hold the setting 'negatives_ratio', got none"),
+    ],
+)
+def test_parameters_and_settings_of_another_version_are_refused(
+    model_file, tmp_path, part, change, message
+):
+    tensors, header = read_sealed(model_file)
+    changed = {name: value for name, value in (header[part] | change).items() if value is not None}
+    write_sealed(tmp_path / "old.ebgan", tensors, {**header, part: changed})
+    with pytest.raises(ModelFileError, match=rf"{message}.*; fit again, or load it with"):
+        load(tmp_path / "old.ebgan")
+
+
 def test_file_holds_no_path_and_no_pickle(detector, tmp_path):
     detector = EBGANDetector(checkpoint=tmp_path / "secret-folder", **BRIEF).fit(tables())
     save(detector, tmp_path / "m.ebgan")

@@ -114,13 +114,13 @@ def labelled(table):
 
 def test_page_tells_what_the_detector_answers(tmp_path, fitted, labelled):
     rows, y = labelled
-    names = [f"pump {k}" for k in range(100)]
+    names = pd.Series([f"pump {k}" for k in range(100)], index=range(99, -1, -1))
     page = page_of(tmp_path, fitted, rows, y, names=names, top=5, title="Pumps & co")
     energies, labels = fitted.energy(rows), fitted.predict(rows)
     order = np.argsort(-energies)[:5]
     expected = [
         [
-            names[k],
+            names.iloc[k],
             f"{energies[k]:.4g}",
             f"{fitted.p_values(rows)[k]:.3g}",
             "outlier" if labels[k] < 0 else "inlier",
@@ -243,6 +243,9 @@ def test_infinite_energies_are_told(tmp_path, fitted, labelled):
     page = page_of(tmp_path, fitted, far, y)
     assert page.cells[1][:2] == ["99", "inf"]
     assert "AUROC" in page.words
+    page = page_of(tmp_path, fitted, far[99:])
+    assert page.cells[1][:2] == ["99", "inf"]  # its name in the index
+    assert "1 of 1 rows (100 %) are outliers" in page.words
 
 
 def test_labels_of_one_kind_tell_no_quality(tmp_path, fitted, table):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from functools import cached_property, partial
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebgan_detect.base import ANSWERS, BaseDetector
-from ebgan_detect.errors import InvalidInputError, InvalidParameterError
+from ebgan_detect.errors import InvalidInputError, InvalidParameterError, MissingDependencyError
 from ebgan_detect.persistence import load
 
 __all__ = ["BatchScorer"]
@@ -114,19 +115,21 @@ class BatchScorer:
 
         Parameters
         ----------
-        batch : dict of str to array-like, pandas.DataFrame or pyarrow.Table
-            n rows; n may be 0.
+        batch : dict of str to array-like, pandas.DataFrame, pyarrow.Table or pyarrow.RecordBatch
+            n rows; n may be 0. Images may be nested lists or tensors, or flat.
 
         Returns
         -------
-        dict, DataFrame or Table
+        dict, DataFrame, Table or RecordBatch
             As given, with one more column for each answer; the batch itself stays as it is.
 
         Raises
         ------
         InvalidInputError
-            If the batch is of another kind, columns are missing or hold nan or infinity, or an
-            answer's name is taken.
+            If the batch is of another kind, columns are missing, of unequal length or hold other
+            than numbers, or an answer's name is taken.
+        MissingDependencyError
+            If the fit had column names, the batch is a dictionary, and pandas is absent.
         """
         if not isinstance(batch, Mapping) and not any(map(partial(hasattr, batch), EXTENDING)):
             raise InvalidInputError(
@@ -157,28 +160,61 @@ class BatchScorer:
             raise InvalidInputError(
                 f"batch must have the column {missing[0]!r}, got {', '.join(map(str, given))}"
             )
-        columns = [_array(batch[name]) for name in wanted]
+        if not len(wanted):
+            raise InvalidInputError("batch must have columns, got none")
+        columns = [_array(batch[name], name) for name in wanted]
         if len(columns) == 1 and (columns[0].ndim > 1 or self.column is not None):
-            return columns[0]
+            return _shaped(columns[0], detector.input_shape_)
         ragged = [name for name, column in zip(wanted, columns, strict=True) if column.ndim > 1]
         if ragged:
             raise InvalidInputError(
                 f"batch must have one number in each column, or rows in one, got rows in "
                 f"{ragged[0]!r} beside others; give BatchScorer column={ragged[0]!r}"
             )
+        lengths = {len(column) for column in columns}
+        if len(lengths) > 1:
+            raise InvalidInputError(f"batch must have columns of one length, got {sorted(lengths)}")
         if fitted is None:
             return np.stack(columns, axis=1)
-        from pandas import DataFrame  # whoever has fitted names has it, or another's batches
-
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise MissingDependencyError(
+                "batches for a detector with column names need pandas: pip install pandas"
+            ) from error
         return DataFrame(dict(zip(wanted, columns, strict=True)))
 
 
-def _array(column: Any) -> NDArray[Any]:
-    """Values of one column, rows in it stacked."""
+def _array(column: Any, name: str) -> NDArray[Any]:
+    """Numbers of one column, rows in it stacked."""
+    try:
+        values = _stacked(column)
+        if values.dtype == object:
+            values = values.astype(np.float64)
+    except (ValueError, TypeError) as error:
+        raise InvalidInputError(
+            f"batch, column {name!r} must hold numbers, or rows of one shape, got: {error}"
+        ) from error
+    if values.ndim == 0 or values.dtype.kind not in "buif":
+        kind = type(column).__name__ if values.ndim == 0 else values.dtype
+        raise InvalidInputError(
+            f"batch, column {name!r} must hold numbers, or rows of one shape, got {kind}"
+        )
+    return values
+
+
+def _stacked(column: Any) -> NDArray[Any]:
+    """Values, the lists or arrays among them stacked however deep they are nested."""
     values = np.asarray(column)
     if values.dtype == object and len(values) and np.ndim(values[0]):
-        return np.stack([np.asarray(row) for row in values])
+        return np.stack([_stacked(row) for row in values])
     return values
+
+
+def _shaped(rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Rows as they were fitted, where Arrow gives the values of a tensor flat."""
+    is_flat = rows.ndim == 2 and len(shape) > 1 and rows.shape[1] == math.prod(shape)
+    return rows.reshape(-1, *shape) if is_flat else rows
 
 
 def _extended(batch: Any, answers: Mapping[str, NDArray[Any]]) -> Any:
@@ -186,7 +222,9 @@ def _extended(batch: Any, answers: Mapping[str, NDArray[Any]]) -> Any:
     if isinstance(batch, Mapping):
         return {**batch, **answers}
     if hasattr(batch, "append_column"):
+        from pyarrow import array
+
         for name, values in answers.items():
-            batch = batch.append_column(name, [values])
+            batch = batch.append_column(name, array(values))
         return batch
     return batch.assign(**answers)

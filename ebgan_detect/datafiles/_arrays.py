@@ -118,8 +118,8 @@ def parquet_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterat
                             "impute or drop such rows"
                         )
                 frame = batch.select(chosen).to_pandas()
-                # bool beside float would make an array of objects
-                frame = frame.astype(dict.fromkeys(frame.select_dtypes("bool"), "uint8"))
+                if frame.dtypes.nunique() > 1:  # bool beside float would make an array of objects
+                    frame = frame.astype(dict.fromkeys(frame.select_dtypes("bool"), "uint8"))
                 yield DataRows(frame, np.arange(start, start + len(batch)), "row")
                 start += len(batch)
     except arrow.ArrowException as error:

@@ -48,11 +48,12 @@ class _CSVLayout:
         number, line = first
         unquoted = QUOTED.sub("", line)
         delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=unquoted.count)
-        fields = _fields(line, delimiter)
+        place = f"{path}, line {number}"
+        fields = _fields(line, delimiter, place)
         has_header = options.header
         if has_header is None:
-            below = _fields(following, delimiter)
-            has_header = _has_header(fields, below, options, f"{path}, line {number}")
+            below = _fields(following, delimiter, f"{path}, the line after line {number}")
+            has_header = _has_header(fields, below, options, place)
         if not has_header:
             names = [str(i) for i in range(len(fields))]
             return cls(path, delimiter, names, False, select_columns(path, names, options))
@@ -94,9 +95,19 @@ def csv_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator[D
         raise InvalidInputError(f"{path} must be UTF-8 text, got {error}; convert it") from error
 
 
-def _fields(line: str, delimiter: str) -> list[str]:
+def _fields(line: str, delimiter: str, place: str) -> list[str]:
     """Fields of one line."""
-    return [field.strip() for field in next(csv.reader([line], delimiter=delimiter), [])]
+    try:
+        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error as error:
+        raise _no_csv(place, error) from error
+
+
+def _no_csv(place: str, error: csv.Error) -> InvalidInputError:
+    """The error of a line that no CSV reader takes."""
+    return InvalidInputError(
+        f"{place} must be CSV of commas, semicolons or tabs, got {error}; correct it"
+    )
 
 
 def _has_header(fields: list[str], below: list[str], options: ReadOptions, place: str) -> bool:
@@ -154,7 +165,7 @@ def _parse_exactly(
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            raise InvalidInputError(f"{place} must be CSV, got {error}; correct it") from error
+            raise _no_csv(place, error) from error
         if fields is None:
             break
         if reader.line_num > number - block[0][0] + 1:

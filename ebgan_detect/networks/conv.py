@@ -62,7 +62,7 @@ def conv_networks(
     input_shape : tuple of int
         Shape of one image ``(c, h, w)``, any c >= 1, 8 <= h, w <= 256, odd sizes included.
     hidden_sizes : sequence of int
-        Channels of each encoder level, from the image inwards.
+        Channels of each encoder level, from the image inwards; none makes dense layers alone.
     code_dim : int
         Number of features in the encoder's code.
     latent_dim : int
@@ -267,9 +267,10 @@ def _upsampling(
         # In place on a view, a gradient is copied, and into the slower layout.
         return [nn.LeakyReLU(NEGATIVE_SLOPE, inplace=not of_view)]
 
+    is_last = len(widths) == 1  # no level: one dense layer makes the image
     layers: list[nn.Module] = [
-        _VectorToImage(n_inputs, innermost, bias=not normalise),
-        *between(widths[-1], of_view=True),
+        _VectorToImage(n_inputs, innermost, bias=is_last or not normalise),
+        *([] if is_last else between(widths[-1], of_view=True)),
     ]
     for level in range(len(widths) - 1, 0, -1):
         odd = (shapes[level - 1][0] % 2, shapes[level - 1][1] % 2)

@@ -27,7 +27,7 @@ from ebgan_detect.plotting import (
     SampleGridDisplay,
     TrainingHistoryDisplay,
 )
-from ebgan_detect.plotting._display import MAX_ROWS
+from ebgan_detect.plotting._display import MAX_ROWS, anomalies
 from ebgan_detect.report.facts import facts_of, in_words
 from ebgan_detect.report.pictures import Picture, drawing
 from ebgan_detect.thresholds import rows_needed
@@ -73,8 +73,8 @@ class ScoredRows:
     quality : dict of str to float
         How well energies tell anomalies, by name of the measure; empty without labels of both
         kinds.
-    energies : Picture
-        Their histogram.
+    energies : Picture or None
+        Their histogram, where some are finite.
     top : list of ScoredRow
         The most abnormal rows, the first one most.
     maps : Picture or None
@@ -85,7 +85,7 @@ class ScoredRows:
     n_outliers: int
     n_anomalies: int
     quality: dict[str, float]
-    energies: Picture
+    energies: Picture | None
     top: list[ScoredRow]
     maps: Picture | None
 
@@ -119,7 +119,7 @@ def write_report(
         Labels of the rows, 0 normal and 1 anomaly, or +1 inlier and -1 outlier: then AUROC
         and AUPRC are told. No label changes the detector.
     names : sequence of length n, default=None
-        What to call the rows; their numbers from 0 by default.
+        What to call the rows; by default a pandas frame's index, or numbers from 0.
     top : int, default=8
         Number of most abnormal rows to show, from 1 to 16.
     title : str, default=None
@@ -159,11 +159,7 @@ def write_report(
         scored = None
         if X is not None:
             scored = _scored(detector, X, y, names, top, picture, is_drawable=is_drawable)
-        calibration = EnergyHistogramDisplay(
-            energies=detector.calibration_energies_,
-            threshold=-detector.offset_,
-            unit=detector._energy_unit,
-        )
+        calibration = _histogram(detector, detector.calibration_energies_)
         shown: dict[str, Any] = {
             "training": picture(TrainingHistoryDisplay.from_estimator(detector)),
             "calibration": picture(calibration.plot()),
@@ -198,16 +194,20 @@ def _scored(
     is_drawable: bool,
 ) -> ScoredRows:
     """Score rows once, and look closer at the most abnormal ones."""
-    histogram = EnergyHistogramDisplay.from_estimator(detector, X, y)
-    energies, is_anomaly = histogram.energies, histogram.is_anomaly
+    energies = detector.energy(X)
     n = len(energies)
-    if names is not None and len(names) != n:
+    is_anomaly = None if y is None else anomalies(y, n)
+    if names is None:
+        names = X.index if hasattr(X, "iloc") else range(n)
+    names = list(names)
+    if len(names) != n:
         raise InvalidInputError(
             f"names must have one entry for each of the {n} rows of X, got {len(names)}"
         )
     is_outlier = ANSWERS["label"](detector, energies) < 0
     p_values = ANSWERS["p_value"](detector, energies)
     order = np.argsort(-energies, kind="stable")[:top]
+    histogram = _histogram(detector, energies, is_anomaly)
     maps = None
     if is_drawable and hasattr(detector, "energy_map"):
         few = _safe_indexing(X, order) if hasattr(X, "columns") else as_rows(X).read(order)
@@ -218,10 +218,10 @@ def _scored(
         int(is_outlier.sum()),
         0 if is_anomaly is None else int(is_anomaly.sum()),
         {} if is_anomaly is None else _quality(is_anomaly, energies),
-        picture(histogram),
+        picture(histogram.plot()) if np.isfinite(energies).any() else None,
         [
             ScoredRow(
-                str(k if names is None else names[k]),
+                str(names[k]),
                 float(energies[k]),
                 float(p_values[k]),
                 bool(is_outlier[k]),
@@ -230,6 +230,20 @@ def _scored(
             for k in map(int, order)
         ],
         maps,
+    )
+
+
+def _histogram(
+    detector: BaseDetector,
+    energies: NDArray[np.float64],
+    is_anomaly: NDArray[np.bool_] | None = None,
+) -> EnergyHistogramDisplay:
+    """Energies beside the detector's threshold."""
+    return EnergyHistogramDisplay(
+        energies=energies,
+        threshold=-detector.offset_,
+        is_anomaly=is_anomaly,
+        unit=detector._energy_unit,
     )
 
 
