@@ -130,7 +130,11 @@ def test_networks_of_another_version_are_refused(model_file, tmp_path):
     ("part", "change", "message"),
     [
         ("parameters", {"margin_rule": 1}, "parameters of another version: .*margin_rule"),
-        ("settings", {"negatives_ratio": None}, "must hold the setting 'negatives_ratio', got none"),
+        (
+            "settings",
+            {"negatives_ratio": None},
+            "must hold the setting 'negatives_ratio', got none",
+        ),
     ],
 )
 def test_parameters_and_settings_of_another_version_are_refused(
