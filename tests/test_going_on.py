@@ -24,7 +24,7 @@ from ebgan_detect import (
     load,
     save,
 )
-from ebgan_detect.base import contract, fitting
+from ebgan_detect.base import calibration, contract
 from ebgan_detect.baselines import VAEDetector
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.networks import mlp_networks
@@ -358,7 +358,7 @@ def test_rows_that_repeat_over_calls_raise_no_more_false_alarms(seed):
 
 
 def test_kept_calibration_rows_are_a_sample_of_all_calls(table, monkeypatch, tmp_path):
-    monkeypatch.setattr(fitting, "KEPT_ROWS", 40)
+    monkeypatch.setattr(calibration, "KEPT_ROWS", 40)
     detector = EBGANDetector(**SMALL).fit(table)
     for call in range(30):
         if call == 15:  # a file knows how many calls there were
@@ -396,7 +396,7 @@ def test_threshold_beyond_all_numbers_is_told(table):
 
 
 def test_calibration_rows_that_are_kept_are_bounded(table, monkeypatch):
-    monkeypatch.setattr(fitting, "KEPT_ROWS", 25)
+    monkeypatch.setattr(calibration, "KEPT_ROWS", 25)
     detector = EBGANDetector(**SMALL).partial_fit(table[:300]).partial_fit(table[300:])
     assert len(detector.calibration_energies_) == 25
 

@@ -1,8 +1,9 @@
 """The estimator contract that all detectors share."""
 
 from ebgan_detect.base.architecture import ArchitectureMixin
+from ebgan_detect.base.calibration import CalibrationRows
 from ebgan_detect.base.contract import BaseDetector
-from ebgan_detect.base.fitting import CalibrationRows, MemberPlan
+from ebgan_detect.base.fitting import MemberPlan
 from ebgan_detect.base.generation import GenerationMixin
 from ebgan_detect.base.pilot import LIGHT_HINGE, lightened
 from ebgan_detect.base.reconstruction import ReconstructionMixin

@@ -1,4 +1,4 @@
-"""`BaseDetector`: parts, training, threshold. A detector adds its constructor and its game."""
+"""`BaseDetector`: parts and training. A detector adds its constructor and its game."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ebgan_detect.base.fitting import CalibrationRows, MemberPlan, separation, train_members
-from ebgan_detect.base.resuming import ResumableDetector
+from ebgan_detect.base.calibration import CalibratedDetector, CalibrationRows
+from ebgan_detect.base.fitting import MemberPlan, separation, train_members
 from ebgan_detect.complexity import fit_complexity
 from ebgan_detect.data import Rows
 from ebgan_detect.distributed import current_group
 from ebgan_detect.errors import (
-    CalibrationWarning,
     InvalidInputError,
     TrainingHealthWarning,
     warn_caller,
@@ -39,11 +38,7 @@ from ebgan_detect.parameters import (
 from ebgan_detect.partition import Partition, Parts, part_sizes, row_positions
 from ebgan_detect.randomness import random_source
 from ebgan_detect.scaling import SCALINGS, fit_scaler
-from ebgan_detect.thresholds import (
-    conformal_threshold,
-    contamination_offset,
-    rows_needed,
-)
+from ebgan_detect.thresholds import rows_needed
 from ebgan_detect.training import (
     PRECISIONS,
     SCHEDULES,
@@ -64,7 +59,7 @@ ROWS_TO_JUDGE = 2048
 """Validation rows that a criterion scores after every epoch, at most."""
 
 
-class BaseDetector(ResumableDetector):
+class BaseDetector(CalibratedDetector):
     """What every detector of the library has in common.
 
     A subclass defines a keyword-only constructor that stores its parameters, `_defaults`,
@@ -153,11 +148,11 @@ class BaseDetector(ResumableDetector):
             self._annealed = self.learning_rate_schedule != "constant"
             if len(parts.calibration):
                 self._calibration_rows = CalibrationRows.read(rows, parts, positions)
-                self._calibrate(self._energies(rows, parts.calibration))
+                energies = self._energies(rows, parts.calibration)
             else:
-                self._calibrate(self._energies(Rows(self._calibration_rows.values)))
-            if self.contamination != "auto":
-                self.offset_ = contamination_offset(-self._energies(rows), self.contamination)
+                energies = self._energies(Rows(self._calibration_rows.values))
+            conformal = self.contamination == "auto"
+            self._calibrate(energies, of_all=None if conformal else self._energies(rows))
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
@@ -208,9 +203,6 @@ class BaseDetector(ResumableDetector):
                 kept = self._calibration_rows.merge(kept, within=within)
             self._calibration_rows = kept
             self._calibrate(self._energies(Rows(kept.values)))
-            if self.contamination != "auto":
-                energies = self.calibration_energies_
-                self.offset_ = contamination_offset(-energies, self.contamination)
         return self
 
     @override
@@ -381,31 +373,6 @@ class BaseDetector(ResumableDetector):
         self.health_ = "; ".join(problems) or "healthy"
         if problems:
             warn_caller(self.health_, TrainingHealthWarning)
-
-    def _calibrate(self, energies: NDArray[np.float64]) -> None:
-        """Threshold from calibration energies."""
-        self.calibration_energies_ = np.sort(energies)
-        self.offset_ = -conformal_threshold(energies, self.false_alarm_rate)
-        needed = rows_needed(self.false_alarm_rate)
-        if _is_auto(self.contamination) and np.isinf(energies).any() and self.offset_ < -1e300:
-            warn_caller(
-                "the threshold is beyond all numbers: calibration rows are so far from the rows "
-                "that were trained on that their energies overflow; drop such rows",
-                CalibrationWarning,
-            )
-        if not self._calibration_rows.apart:
-            warn_caller(
-                "threshold and p-values come from rows that were trained on, which fit better "
-                f"than new ones: false_alarm_rate={self.false_alarm_rate:g} will be exceeded; "
-                "give more rows, or calibration_fraction > 0",
-                CalibrationWarning,
-            )
-        elif _is_auto(self.contamination) and len(energies) < needed:
-            warn_caller(
-                f"false_alarm_rate={self.false_alarm_rate:g} needs {needed} calibration rows, got "
-                f"{len(energies)}; the threshold is the largest calibration energy",
-                CalibrationWarning,
-            )
 
 
 def _is_auto(value: Any) -> bool:

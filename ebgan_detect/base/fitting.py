@@ -1,24 +1,19 @@
-"""Steps of a fit that need no estimator: members, criterion, calibration rows."""
+"""Steps of a fit that need no estimator: members and criterion."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ebgan_detect.base.pilot import Pilot
-from ebgan_detect.data import Rows
 from ebgan_detect.errors import TrainingInterruptedWarning, warn_caller
 from ebgan_detect.model import EnergyModel
 from ebgan_detect.objectives import Objective
-from ebgan_detect.partition import Parts
 from ebgan_detect.training import (
     Checkpoint,
     ProgressBar,
@@ -28,7 +23,6 @@ from ebgan_detect.training import (
 )
 
 __all__ = [
-    "CalibrationRows",
     "MemberPlan",
     "separation",
     "train_members",
@@ -36,8 +30,6 @@ __all__ = [
 
 ROWS_AT_ONCE = 256
 """Rows that a criterion scores in one pass."""
-KEPT_ROWS, KEPT_BYTES = 2**15, 2**26
-"""Bounds on the calibration rows kept for later calls of `partial_fit`, which score them anew."""
 
 
 @dataclass(frozen=True)
@@ -173,85 +165,3 @@ def separation(held_out: Tensor, seed: int) -> Callable[[Objective], float]:
         return float(roc_auc_score(is_negative, energies.cpu().numpy()))
 
     return criterion
-
-
-@dataclass(frozen=True)
-class CalibrationRows:
-    """Raw calibration rows, kept because later training changes their energies.
-
-    Attributes
-    ----------
-    positions : ndarray of shape (n,)
-        Positions on the unit interval (see `row_positions`), ascending.
-    values : ndarray of shape (n, ...)
-        The rows.
-    apart : bool
-        Whether none of them has trained.
-    calls : int
-        How many calls they are from.
-    """
-
-    positions: NDArray[np.float64]
-    values: NDArray[Any]
-    apart: bool = True
-    calls: int = 1
-
-    @classmethod
-    def read(cls, rows: Rows, parts: Parts, positions: NDArray[np.float64]) -> CalibrationRows:
-        """Keep as many of the given rows as memory allows, chosen by position.
-
-        Parameters
-        ----------
-        rows : Rows
-            The whole input.
-        parts : Parts
-            Which of them calibrate, and which have trained.
-        positions : ndarray of shape (len(rows),)
-            Positions of all rows.
-
-        Returns
-        -------
-        CalibrationRows
-            A random sample of the rows: positions are random.
-        """
-        limit = _most_kept(rows.shape)
-        numbers = parts.calibration
-        chosen = numbers[np.argsort(positions[numbers])[:limit]]
-        chunks = list(rows.arrays(max(1, limit), chosen))
-        empty = np.empty((0, *rows.shape[1:]))
-        values = np.concatenate([np.asarray(c) for c in chunks] or [empty])
-        return cls(positions[chosen], values, parts.apart)
-
-    def merge(self, other: CalibrationRows, *, within: float) -> CalibrationRows:
-        """Add the rows of a further call. Rows that have trained yield to others.
-
-        Equal rows have equal positions in every call. Turned by the golden section, a row's
-        positions spread evenly over the calls, and those that are kept are a random sample.
-
-        Parameters
-        ----------
-        other : CalibrationRows
-            Rows to add.
-        within : float
-            Where the interval of positions ends.
-
-        Returns
-        -------
-        CalibrationRows
-            Rows of either, within the same bound on memory.
-        """
-        calls = self.calls + 1
-        if not other.values.size or self.apart > other.apart:
-            return self
-        if other.apart > self.apart:
-            return other
-        turned = (other.positions + within * calls * (math.sqrt(5) - 1) / 2) % within
-        positions = np.r_[self.positions, turned]
-        kept = np.argsort(positions, kind="stable")[: _most_kept(self.values.shape)]
-        values = np.concatenate([self.values, other.values])[kept]
-        return CalibrationRows(positions[kept], values, self.apart, calls)
-
-
-def _most_kept(shape: tuple[int, ...]) -> int:
-    """Rows to keep of an input of that shape."""
-    return max(1, min(KEPT_ROWS, KEPT_BYTES // (8 * max(1, math.prod(shape[1:])))))
