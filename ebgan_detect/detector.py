@@ -59,8 +59,9 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     ----------
     architecture : {'auto', 'mlp', 'conv'} or callable, default='auto'
         Networks. `'auto'` takes `'conv'` for images of 8 to 256 pixels a side and `'mlp'`
-        for everything else. A callable maps the shape of a scaled row (images channels
-        first) to three modules: encoder, decoder, and generator of ``(n, latent_dim)``.
+        for everything else, and refuses other images of more than 65,536 values. A callable
+        maps the shape of a scaled row (images channels first) to three modules: encoder, decoder,
+        and generator of ``(n, latent_dim)``.
     hidden_sizes : 'auto' or tuple of int, default='auto'
         Widths of the encoder's hidden layers, or its channels at each halving of an image.
     code_dim : 'auto' or int, default='auto'
@@ -71,7 +72,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         With False the same autoencoder is trained without its adversary: the control.
     margin : 'auto', float, tuple of two floats or callable, default='auto'
         Energy up to which generated rows are lifted [scaled input unit ** 2]. `'auto'`: a
-        multiple of the energy that real rows reach in a short pilot without adversary. A
+        multiple of the energy that real rows reach in a pilot of 300 updates without adversary. A
         tuple changes linearly from its first to its second value over the training; a
         callable maps the share of training done to the margin.
     pull_away_weight : float, default=0.1
@@ -177,7 +178,7 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         rows and of fresh generated ones (both with denoising noise), pulling-away term,
         share of negatives below the margin, `margin`, `learning_rate`, `seconds`.
     health_ : str
-        `'healthy'`, or what went wrong and its remedy.
+        `'healthy'`, what went wrong and its remedy, or `'not judged'` and why.
     hinge_weight_ : float
         Weight of the hinge in force; nan without an adversary.
     noise_ : float

@@ -83,7 +83,7 @@ class CalibrationWarning(EBGANWarning):
 
 
 class InputRangeWarning(EBGANWarning):
-    """Scored values lie in a range that plainly contradicts the fitted one."""
+    """Values whose range contradicts the fitted one, or that dwarf all others of their column."""
 
 
 class TrainingHealthWarning(EBGANWarning, ConvergenceWarning):

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from ebgan_detect.errors import InvalidParameterError
 
-__all__ = ["SCALINGS", "Scaler", "fit_scaler"]
+__all__ = ["SCALINGS", "Scaler", "dwarfed_columns", "fit_scaler"]
 
 SCALINGS = ("auto", "standard", "minmax", "none")
+QUARTILES_APART = 1.349
+"""Distance between the quartiles of a standard normal distribution."""
 
 
 class Scaler(nn.Module):
@@ -161,6 +163,34 @@ def fit_scaler(
         return _scaler(extent.data_min_, scale, bounded=True, low=low, high=high)
     bounded = image and in_unit_interval
     return _scaler(np.zeros(1), np.ones(1), bounded=bounded, low=low, high=high)
+
+
+def dwarfed_columns(rows: Tensor) -> dict[int, float]:
+    """Columns of a table whose standard deviation comes from a few values.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n, d)
+        Standardised rows: over all fitted rows each column has variance 1.
+
+    Returns
+    -------
+    dict of int to float
+        Column number, and how many times its standard deviation exceeds that of the normal
+        distribution with the same quartiles; those above 50 only, and none whose quartiles
+        are equal, as where a value is the usual one.
+
+    Examples
+    --------
+    >>> dwarfed_columns(torch.tensor([[0.0, -1.0], [0.01, 0.0], [0.02, 0.5], [1.73, 1.2]]))
+    {}
+    >>> column = torch.cat([torch.linspace(-0.01, 0.01, 999), torch.tensor([31.6])])
+    >>> list(dwarfed_columns(column[:, None]))
+    [0]
+    """
+    low, high = np.quantile(rows.cpu().numpy(), (0.25, 0.75), axis=0)
+    usual = (high - low) / QUARTILES_APART
+    return {int(j): float(1 / usual[j]) for j in np.flatnonzero((usual > 0) & (usual < 0.02))}
 
 
 def _scaler(

@@ -118,6 +118,35 @@ def test_resumed_training_that_was_complete_trains_no_more(tmp_path):
     check_equal(state(again), state(first))
 
 
+class StopAfter(Callback):
+    """Ends training after an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, run):
+        run.stop = run.epoch >= self.epoch
+
+
+class GoOn(Callback):
+    """Trains on where training had been stopped."""
+
+    def on_train_begin(self, run):
+        run.stop = False
+
+
+def test_resumed_training_that_was_stopped_trains_no_more_unless_it_is_told_to(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "state", SETTINGS)
+    games = [make_game() for _ in range(4)]
+    for game in games[:2]:
+        run = trainer(checkpoint=checkpoint, callbacks=[StopAfter(2)]).fit(game, random_rows())
+        assert run.epoch == 2
+    check_equal(state(games[1]), state(games[0]))
+    trainer(checkpoint=checkpoint, callbacks=[GoOn()]).fit(games[2], random_rows())
+    trainer().fit(games[3], random_rows())
+    check_equal(state(games[2]), state(games[3]))
+
+
 def test_resumed_training_in_the_same_process_goes_on(tmp_path):
     # The game keeps its optimisers; the checkpoint's moments replace theirs.
     checkpoint = Checkpoint(tmp_path / "state", SETTINGS)

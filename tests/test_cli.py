@@ -94,7 +94,7 @@ def test_csv_from_fit_to_scores(tmp_path, table):
     made = program("fit", data, "-o", tmp_path / "m.ebgan", "--drop", "label", *FAST)
     assert made.returncode == 0, made.stderr
     assert made.stderr == ""
-    for words in ("200 (180 training, 20 calibration)", "epochs", "real", "healthy", "model"):
+    for words in ("200 (180 training, 20 calibration)", "epochs", "real", "not judged", "model"):
         assert words in made.stdout
 
     shown = program("info", tmp_path / "m.ebgan", "--json")
@@ -435,7 +435,7 @@ def test_score_leaves_no_output_after_an_error(tmp_path, fitted):
 def test_info_shows_a_table(fitted):
     result = run("info", fitted / "model.ebgan")
     assert result.exit_code == 0
-    for words in ("mlp", "a, b, c", "max_epochs=2", "healthy", __version__):
+    for words in ("mlp", "a, b, c", "max_epochs=2", "not judged", __version__):
         assert words in result.stdout
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from tables import SMALL, ring
 
@@ -41,6 +42,37 @@ def test_warm_start_goes_on_and_keeps_the_parts(table):
     assert detector.n_iter_ == 6
     assert detector.history_["epoch"] == [1, 2, 3, 4, 5, 6]
     assert not np.array_equal(detector.energy(table), first)
+
+
+class Rewidened(EBGANDetector):
+    """A class whose constructor settles some parameters and takes one of its own."""
+
+    def __init__(self, *, width=16, checkpoint=None):
+        super().__init__(**SMALL | {"hidden_sizes": (width,)}, checkpoint=checkpoint)
+        self.width = width
+
+
+def test_a_constructor_of_fewer_parameters_settles_the_others(table, tmp_path):
+    detector = clone(Rewidened(width=7)).fit(table)
+    expected = EBGANDetector(**SMALL | {"hidden_sizes": (7,)}).fit(table)
+    np.testing.assert_array_equal(detector.energy(table), expected.energy(table))
+    detector.hidden_sizes = (8,)
+    with pytest.raises(InvalidParameterError, match=r"hidden_sizes must stay \(7,\)"):
+        detector.partial_fit(table)
+    Rewidened(checkpoint=tmp_path).fit(table)
+    with pytest.raises(ModelFileError, match="hidden_sizes"):
+        Rewidened(checkpoint=tmp_path, width=8).fit(table)
+
+
+def test_health_is_judged_where_updates_suffice_and_kept_where_they_do_not(table):
+    detector = EBGANDetector(**SMALL)
+    assert detector.set_params(max_epochs=1).fit(table).health_ == (
+        "not judged: 4 updates at a time, 500 needed"
+    )
+    verdict = detector.set_params(max_epochs=200).fit(table).health_
+    assert not verdict.startswith("not judged")
+    assert detector.partial_fit(table).health_ == verdict
+    assert detector.set_params(max_epochs=1).fit(table).health_.startswith("not judged")
 
 
 class Seen(Callback):

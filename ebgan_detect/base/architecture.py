@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 from ebgan_detect.base.fitting import MemberPlan
 from ebgan_detect.base.scoring import ScoringDetector
-from ebgan_detect.errors import EBGANWarning, InvalidParameterError, warn_caller
+from ebgan_detect.errors import EBGANWarning, InvalidInputError, InvalidParameterError, warn_caller
 from ebgan_detect.networks import default_channels
 from ebgan_detect.parameters import Rule, auto_or, one_of, sizes
 from ebgan_detect.training import fastest_precision, resolve_device
@@ -17,6 +18,8 @@ __all__ = ["ArchitectureMixin"]
 
 OF_IMAGES = {"coarse_weight": "blocks of pixels", "complexity_exponent": "a total variation"}
 """Parameters that only images have a use for, and why."""
+MOST_VALUES = 2**16
+"""Values of an image that get a fully connected network unasked, at most."""
 
 
 class ArchitectureMixin(ScoringDetector):
@@ -77,7 +80,16 @@ class ArchitectureMixin(ScoringDetector):
         architecture = self.architecture
         if isinstance(architecture, str) and architecture == "auto":
             fits = is_image and min(shape[-2:]) >= 8 and max(shape[-2:]) <= 256
-            if len(shape) == 3 and shape[-1] in (1, 3, 4) and min(shape[:-1]) >= 8:
+            channels_last = len(shape) == 3 and shape[-1] in (1, 3, 4) and min(shape[:-1]) >= 8
+            if is_image and not fits and math.prod(shape) > MOST_VALUES:
+                order = "put channels first (np.moveaxis(X, -1, 1)) and " if channels_last else ""
+                raise InvalidInputError(
+                    f"images must have at most 256 pixels a side for architecture='auto', got "
+                    f"rows of shape {shape}, for which a fully connected network would need "
+                    f"hundreds of millions of weights; {order}resize them, or give "
+                    "architecture='mlp' or a factory"
+                )
+            if channels_last:
                 warn_caller(
                     f"rows of shape {shape} look like images with their channels last, and get a "
                     "fully connected network: np.moveaxis(X, -1, 1) puts channels first",

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from typing_extensions import override
 
 from ebgan_detect.base.calibration import CalibratedDetector, CalibrationRows
@@ -19,6 +20,7 @@ from ebgan_detect.complexity import fit_complexity
 from ebgan_detect.data import Rows
 from ebgan_detect.distributed import current_group
 from ebgan_detect.errors import (
+    InputRangeWarning,
     InvalidInputError,
     TrainingHealthWarning,
     warn_caller,
@@ -37,7 +39,7 @@ from ebgan_detect.parameters import (
 )
 from ebgan_detect.partition import Partition, Parts, part_sizes, row_positions
 from ebgan_detect.randomness import random_source
-from ebgan_detect.scaling import SCALINGS, fit_scaler
+from ebgan_detect.scaling import SCALINGS, dwarfed_columns, fit_scaler
 from ebgan_detect.thresholds import rows_needed
 from ebgan_detect.training import (
     PRECISIONS,
@@ -207,7 +209,7 @@ class BaseDetector(CalibratedDetector):
 
     @override
     def _begin(self, X: Any, *, continued: bool) -> tuple[Rows, NDArray[np.float64]]:
-        check_parameters(self.get_params(deep=False), self._rules)
+        check_parameters(vars(self), self._rules)
         resolve_device(self.device)
         if continued:
             self._check_settled()
@@ -217,6 +219,7 @@ class BaseDetector(CalibratedDetector):
             for name in (
                 "model_",
                 "history_",
+                "health_",
                 "n_iter_",
                 "_partition",
                 "_calibration_rows",
@@ -324,13 +327,30 @@ class BaseDetector(CalibratedDetector):
         chunks = rows.arrays(rows=training)
         scaler = fit_scaler(chunks, self.input_shape_, self.scaling, is_uint8=rows.is_uint8)
         model = EnergyModel(scaler, [], self.input_shape_).to(device)
+        some = np.linspace(0, len(training) - 1, min(len(training), ROWS_TO_JUDGE)).astype(int)
+        scaled = map(model.scale, rows.tensors(model.chunk_rows(device), device, training[some]))
         exponent = self.settings_.get("complexity_exponent", 0.0)
         if exponent:
-            some = np.linspace(0, len(training) - 1, min(len(training), ROWS_TO_JUDGE)).astype(int)
-            images = rows.tensors(model.chunk_rows(device), device, training[some])
-            model.complexity = fit_complexity(map(model.scale, images), exponent)
+            model.complexity = fit_complexity(scaled, exponent)
             model.to(device)
+        elif len(self.input_shape_) == 1 and self.scaling in ("auto", "standard"):
+            self._warn_of_dwarfed(torch.cat(list(scaled)))
         return model
+
+    def _warn_of_dwarfed(self, scaled: Tensor) -> None:
+        """Warn of columns in which the networks would see little but a few values."""
+        found = dwarfed_columns(scaled)
+        if found:
+            names = getattr(self, "feature_names_in_", range(self.n_features_in_))
+            j = max(found, key=lambda column: found[column])
+            others = f", as in {len(found) - 1} others," if len(found) > 1 else ""
+            warn_caller(
+                f"X must not have columns that a few values dwarf, got column {names[j]!r}, where"
+                f"{others} the standard deviation is {found[j]:.3g} times what the middle half "
+                "of the rows suggests: usual rows hardly differ in it when it is scaled; correct "
+                "codes such as -9999, or transform it (sklearn.preprocessing.QuantileTransformer)",
+                InputRangeWarning,
+            )
 
     def _validation_share(self) -> float:
         """Validation rows are set aside only where a criterion needs them."""
@@ -364,11 +384,15 @@ class BaseDetector(CalibratedDetector):
                 history.setdefault(name, []).extend(values)
         self.history_ = history
         self.n_iter_ = done + max(run.epoch for run in runs)
+        updates = [run.epoch * run.steps_per_epoch for run in runs]
+        if max(updates) < UPDATES_TO_JUDGE:
+            verdict = f"not judged: {max(updates)} updates at a time, {UPDATES_TO_JUDGE} needed"
+            self.health_ = getattr(self, "health_", verdict)
+            return
         problems = [
             f"member {k}: {problem}"
             for k, run in enumerate(runs)
-            if run.epoch * run.steps_per_epoch >= UPDATES_TO_JUDGE
-            and (problem := run.objective.diagnose(run.history))
+            if updates[k] >= UPDATES_TO_JUDGE and (problem := run.objective.diagnose(run.history))
         ]
         self.health_ = "; ".join(problems) or "healthy"
         if problems:

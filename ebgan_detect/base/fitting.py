@@ -95,7 +95,10 @@ def train_members(
     runs: list[TrainingRun] = []
     for k in range(n_members):
         checkpoint = checkpoints(k)
-        bars = [ProgressBar(f"fit {k + 1}/{n_members}")] if verbose else []
+        pilots, bars = (
+            [ProgressBar(f"{what} {k + 1}/{n_members}")] if verbose else []
+            for what in ("pilot", "fit")
+        )
         callbacks = [*trainer.callbacks, *bars]
         own = replace(trainer, seed=seeds(k), checkpoint=checkpoint, callbacks=callbacks)
         try:
@@ -109,7 +112,7 @@ def train_members(
                     model.scaler.bounded,
                     own.seed,
                     {} if state is None else state.objective_tensors(),
-                    partial(Pilot.train, rows=rows, trainer=own),
+                    partial(Pilot.train, rows=rows, trainer=own, callbacks=pilots),
                 )
                 objective = make_objective(plan)
             runs.append(own.fit(objective, rows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ebgan_detect.distributed import current_group
 from ebgan_detect.objectives import Objective
-from ebgan_detect.training import SCHEDULES, Trainer, TrainingRows
+from ebgan_detect.training import SCHEDULES, Callback, Trainer, TrainingRows
 
 __all__ = ["LIGHT_HINGE", "Pilot", "lightened", "turned"]
 
@@ -42,7 +42,14 @@ class Pilot:
     sample: Tensor
 
     @classmethod
-    def train(cls, objective: Objective, *, rows: TrainingRows, trainer: Trainer) -> Self:
+    def train(
+        cls,
+        objective: Objective,
+        *,
+        rows: TrainingRows,
+        trainer: Trainer,
+        callbacks: Sequence[Callback] = (),
+    ) -> Self:
         """Train a game briefly at a constant rate.
 
         Parameters
@@ -53,6 +60,8 @@ class Pilot:
             Scaled training rows.
         trainer : Trainer
             Batch size, learning rate, device, precision and seed are taken from it.
+        callbacks : sequence of Callback
+            The pilot's own hooks, such as a progress bar.
 
         Returns
         -------
@@ -68,7 +77,7 @@ class Pilot:
             schedule=SCHEDULES["constant"],
             average_decay=0.0,
             criterion=None,
-            callbacks=(),
+            callbacks=callbacks,
             checkpoint=None,
             passes_interrupt=True,
         )

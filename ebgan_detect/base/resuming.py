@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from ebgan_detect.base.scoring import ScoringDetector
 from ebgan_detect.data import Rows
 from ebgan_detect.errors import InvalidParameterError
 from ebgan_detect.files import check_writable
-from ebgan_detect.parameters import described
+from ebgan_detect.parameters import Rule, described
 from ebgan_detect.torch_state import usual_defaults
 from ebgan_detect.training import Checkpoint
 
@@ -48,6 +48,7 @@ class ResumableDetector(ScoringDetector):
     }
     """What may change between fits that go on; the first one has settled all else."""
 
+    _rules: ClassVar[Mapping[str, Rule]]
     n_estimators: int
     checkpoint: Any
     history_: dict[str, list[float]]
@@ -60,10 +61,14 @@ class ResumableDetector(ScoringDetector):
         self._settled = {name: value for name, value in given if name not in self._free_later}
 
     def _given(self) -> dict[str, Any]:
-        """The parameters; a list as a tuple, lest it changes later."""
+        """The parameters; a list as a tuple, lest it changes later.
+
+        A subclass's constructor may settle some and take others of its own.
+        """
+        given = {name: getattr(self, name) for name in self._rules}
         return {
             name: tuple(value) if isinstance(value, list) else value
-            for name, value in self.get_params(deep=False).items()
+            for name, value in (given | self.get_params(deep=False)).items()
         }
 
     def _check_settled(self) -> None:
@@ -130,7 +135,7 @@ class ResumableDetector(ScoringDetector):
             return None
         parameters = {
             name: described(value)
-            for name, value in self.get_params(deep=False).items()
+            for name, value in self._given().items()
             if name not in self._free_on_resume
         }
         settings = {"seed": self._seed, "rows": fingerprint, **parameters}

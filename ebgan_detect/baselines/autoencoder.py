@@ -105,7 +105,7 @@ class AutoEncoderDetector(ReconstructionMixin, ArchitectureMixin, BaseDetector):
         `energy_real`, which are both the energy of real rows (with their denoising noise),
         `learning_rate`, `seconds`.
     health_ : str
-        `'healthy'`, or what went wrong and its remedy.
+        `'healthy'`, what went wrong and its remedy, or `'not judged'` and why.
     settings_ : dict
         Values in place of `'auto'`.
     n_iter_ : int

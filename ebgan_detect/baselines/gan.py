@@ -96,7 +96,7 @@ class GANDetector(GenerationMixin, ArchitectureMixin, BaseDetector):
         mean probabilities that the discriminator gives both to be real,
         `learning_rate`, `seconds`.
     health_ : str
-        `'healthy'`, or what went wrong and its remedy.
+        `'healthy'`, what went wrong and its remedy, or `'not judged'` and why.
     settings_ : dict
         Values in place of `'auto'`.
     n_iter_ : int

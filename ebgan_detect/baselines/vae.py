@@ -110,7 +110,7 @@ class VAEDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, BaseD
         `negative_log_likelihood` [nats per feature], `divergence` [nats per row],
         `learning_rate`, `seconds`.
     health_ : str
-        `'healthy'`, or what went wrong and its remedy.
+        `'healthy'`, what went wrong and its remedy, or `'not judged'` and why.
     settings_ : dict
         Values in place of `'auto'`.
     n_iter_ : int

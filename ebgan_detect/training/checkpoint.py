@@ -39,6 +39,8 @@ class TrainingState:
         Best value of a criterion so far, when one chooses the state.
     settings : dict
         Settings that the training belongs to, as stored in its checkpoint.
+    stopped : bool
+        Whether a callback ended the training.
     """
 
     tensors: dict[str, Tensor]
@@ -46,6 +48,7 @@ class TrainingState:
     history: dict[str, list[float]] = field(default_factory=dict)
     best: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    stopped: bool = False
 
     def objective_tensors(self) -> dict[str, Tensor]:
         """State dict of the game.
@@ -172,6 +175,7 @@ class Checkpoint:
             "history": state.history,
             "best": state.best,
             "settings": self.settings,
+            "stopped": state.stopped,
         }
         write_sealed(self.path, state.tensors, header)
 
@@ -208,4 +212,11 @@ class Checkpoint:
                     f"checkpoint {self.path.name} was written with {other}; go on as before or "
                     "name another folder"
                 )
-        return TrainingState(tensors, header["epoch"], header["history"], header["best"], found)
+        return TrainingState(
+            tensors,
+            header["epoch"],
+            header["history"],
+            header["best"],
+            found,
+            header.get("stopped", False),
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -174,10 +174,11 @@ class _Loop:
             while self.run.epoch < self.run.max_epochs and not self.run.stop:
                 self.train_epoch()
                 state = self.state()
-                if self.trainer.checkpoint is not None and self.group.rank == 0:
-                    self.trainer.checkpoint.write(state)
+                self.write(state)
                 self.call("on_epoch_end")
                 self.run.stop = self.group.agree(self.run.stop)
+                if self.run.stop:
+                    self.write(replace(state, stopped=True))
         except KeyboardInterrupt:
             if state is None or self.trainer.passes_interrupt or self.group.size > 1:
                 self.end()
@@ -280,6 +281,11 @@ class _Loop:
         history = {name: list(values) for name, values in self.run.history.items()}
         return TrainingState(tensors, self.run.epoch, history, self.best)
 
+    def write(self, state: TrainingState) -> None:
+        """Keep a state on disk, if there is a place."""
+        if self.trainer.checkpoint is not None and self.group.rank == 0:
+            self.trainer.checkpoint.write(state)
+
     def put_back(self, state: TrainingState) -> None:
         """Return to a copied state."""
         restore(state.tensors, self.objective, self.generators)
@@ -295,6 +301,7 @@ class _Loop:
         state = checkpoint.read() if checkpoint is not None else None
         if checkpoint is None or state is None:
             return
+        self.run.stop = state.stopped
         try:
             self.put_back(state)
         except RuntimeError as error:
