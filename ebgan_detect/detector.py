@@ -134,12 +134,15 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
     contamination : 'auto' or float, default='auto'
         `'auto'`: the rows are taken as normal, and the threshold is the conformal one at
         `false_alarm_rate`. A float in (0, 0.5]: that share of all fitted rows is called
-        outliers, as in `sklearn.ensemble.IsolationForest`.
+        outliers, as in `sklearn.ensemble.IsolationForest`. It moves the threshold alone: all
+        rows train as normal.
     false_alarm_rate : float, default=0.05
-        Largest share of new normal rows called outliers, with ``contamination='auto'``.
+        Largest share of new normal rows called outliers, with ``contamination='auto'``. Another
+        one afterwards: `calibrate`, or ``p_values(X) <= rate``.
     scaling : {'auto', 'standard', 'minmax', 'none'}, default='auto'
         Input scaling. `'auto'` standardises tables, divides uint8 images by 255, and maps
-        other images onto [0, 1] unless they lie there already.
+        other images onto [0, 1] unless they lie there already. A scaler before it that is
+        affine too changes nothing.
     device : str, default='auto'
         `'auto'` is CUDA if there is one, else the CPU.
     precision : {'auto', 'float32', 'bf16-mixed'}, default='auto'
@@ -148,7 +151,8 @@ class EBGANDetector(ReconstructionMixin, GenerationMixin, ArchitectureMixin, Bas
         multiplies bfloat16 natively, which halves the time, and `'float32'` elsewhere.
     checkpoint : str or path-like, default=None
         Folder that keeps the training state after every epoch. A later `fit` with the same
-        rows and parameters goes on from there, to bit-identical weights on a CPU.
+        rows and parameters goes on from there, to bit-identical weights on a CPU. One folder
+        holds one fit, so that none suits cross-validation.
     callbacks : list of Callback, default=None
         Hooks into training.
     warm_start : bool, default=False

@@ -429,6 +429,23 @@ def test_score_leaves_no_output_after_an_error(tmp_path, fitted):
     assert not (tmp_path / "s.csv").exists()
 
 
+# --- calibrate -----------------------------------------------------------------------------------
+
+
+def test_calibrate_writes_the_model_that_the_method_makes(fitted, tmp_path, table):
+    store(3 * table, "csv", tmp_path)
+    data, model = next(tmp_path.glob("*.csv")), fitted / "model.ebgan"
+    result = run("calibrate", data, "-m", model, "-o", tmp_path / "m", "--false-alarm-rate", 0.1)
+    assert result.exit_code == 0, result.stderr
+    made = load(tmp_path / "m")
+    expected = load(model).set_params(false_alarm_rate=0.1).calibrate(pd.read_csv(data))
+    assert made.offset_ == expected.offset_ != load(model).offset_
+    np.testing.assert_array_equal(made.p_values(table), expected.p_values(table))
+    assert f"energy above {-made.offset_:.6g} is an outlier" in result.stdout
+    assert run("calibrate", data, "-m", model, "-o", model).exit_code == 2
+    assert run("calibrate", data, "-o", tmp_path / "n").exit_code == 2
+
+
 # --- info and the program ------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ class PyODDetector(PyODBase):
         stands for ``EBGANDetector()``.
     contamination : float or thresholder of PyOD, default=0.1
         Share of outliers among the fitted rows, in (0, 0.5]. The detector's own parameters
-        for its threshold do not count here.
+        for its threshold do not count here. All rows train as normal.
 
     Attributes
     ----------

@@ -118,6 +118,8 @@ class BaseDetector(CalibratedDetector):
     def fit(self, X: Any, y: Any = None) -> Self:
         r"""Train on rows that are taken as normal, and calibrate.
 
+        Until it is done, other threads cannot score: fit a clone, and swap them.
+
         Parameters
         ----------
         X : array-like, Tensor, DataFrame, memmap or Dataset

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from ebgan_detect.cli._calibrate import calibrate
 from ebgan_detect.cli._display import Commands
 from ebgan_detect.cli._export import export
 from ebgan_detect.cli._fit import fit
@@ -59,5 +60,5 @@ def program(
     """
 
 
-for command in (fit, score, report, info, export, serve_config):
+for command in (fit, calibrate, score, report, info, export, serve_config):
     app.command()(command)
