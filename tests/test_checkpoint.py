@@ -128,21 +128,14 @@ class StopAfter(Callback):
         run.stop = run.epoch >= self.epoch
 
 
-class GoOn(Callback):
-    """Trains on where training had been stopped."""
-
-    def on_train_begin(self, run):
-        run.stop = False
-
-
-def test_resumed_training_that_was_stopped_trains_no_more_unless_it_is_told_to(tmp_path):
+def test_resumed_training_that_was_stopped_goes_on_unless_it_is_stopped_again(tmp_path):
     checkpoint = Checkpoint(tmp_path / "state", SETTINGS)
     games = [make_game() for _ in range(4)]
     for game in games[:2]:
         run = trainer(checkpoint=checkpoint, callbacks=[StopAfter(2)]).fit(game, random_rows())
         assert run.epoch == 2
     check_equal(state(games[1]), state(games[0]))
-    trainer(checkpoint=checkpoint, callbacks=[GoOn()]).fit(games[2], random_rows())
+    trainer(checkpoint=checkpoint).fit(games[2], random_rows())
     trainer().fit(games[3], random_rows())
     check_equal(state(games[2]), state(games[3]))
 

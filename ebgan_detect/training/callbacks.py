@@ -38,6 +38,8 @@ class Callback:
     def on_epoch_end(self, run: TrainingRun) -> None:
         """After each epoch, when its record stands in the history.
 
+        Once more for the last one where a training that was stopped is resumed.
+
         Parameters
         ----------
         run : TrainingRun

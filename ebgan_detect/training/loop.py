@@ -164,19 +164,20 @@ class _Loop:
 
     def run_all(self) -> TrainingRun:
         """Resume, train, and leave the state to keep in place."""
-        self.resume()
+        had_stopped = self.resume()
         state = self.state() if self.run.epoch else None
         try:
             self.objective.group = self.group
             # Devices that round otherwise may have come to others.
             self.group.lead(list(self.objective.state_dict().values()))
             self.begin()
+            if had_stopped:
+                self.ask_to_stop()
             while self.run.epoch < self.run.max_epochs and not self.run.stop:
                 self.train_epoch()
                 state = self.state()
                 self.write(state)
-                self.call("on_epoch_end")
-                self.run.stop = self.group.agree(self.run.stop)
+                self.ask_to_stop()
                 if self.run.stop:
                     self.write(replace(state, stopped=True))
         except KeyboardInterrupt:
@@ -295,13 +296,17 @@ class _Loop:
         self.run.epoch = state.epoch
         self.run.history = {name: list(values) for name, values in state.history.items()}
 
-    def resume(self) -> None:
-        """Go on from the checkpoint, if there is one."""
+    def ask_to_stop(self) -> None:
+        """Tell callbacks that an epoch is done; they may stop training."""
+        self.call("on_epoch_end")
+        self.run.stop = self.group.agree(self.run.stop)
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if there is one; whether callbacks had stopped it."""
         checkpoint = self.trainer.checkpoint
         state = checkpoint.read() if checkpoint is not None else None
         if checkpoint is None or state is None:
-            return
-        self.run.stop = state.stopped
+            return False
         try:
             self.put_back(state)
         except RuntimeError as error:
@@ -309,6 +314,7 @@ class _Loop:
                 f"checkpoint {checkpoint.path.name} does not fit its networks: {error}; go on with "
                 "the version that wrote it, or name another folder"
             ) from error
+        return state.stopped
 
     def keep(self) -> None:
         """Leave the state to keep in the objective."""

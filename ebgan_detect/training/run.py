@@ -27,8 +27,8 @@ class TrainingRun:
     history : dict of str to list
         One entry an epoch: means of the game's metrics, learning rate, seconds.
     stop : bool
-        Set to True to end training after the current epoch. A checkpoint remembers it; False
-        in `Callback.on_train_begin` goes on all the same.
+        Set to True to end training after the current epoch. Where that training is resumed from
+        its checkpoint, callbacks hear of its last epoch again, and may stop it again.
     interrupted : bool
         Whether Ctrl-C ended it.
     """
