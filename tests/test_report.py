@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from torch.utils.data import TensorDataset
 
 from ebgan_detect import (
@@ -236,6 +237,16 @@ def test_fewer_rows_than_wanted_are_all_shown(tmp_path, fitted, table):
     assert [len(cells) for cells in page.cells[:5]] == [4, 4, 4, 4, 2]
 
 
+@pytest.mark.parametrize("before", [(), (StandardScaler(),), (StandardScaler(), MinMaxScaler())])
+def test_pipelines_are_reported_with_the_rows_that_they_take(tmp_path, labelled, before):
+    rows, y = labelled
+    pipeline = make_pipeline(*before, EBGANDetector(**SMALL)).fit(rows[:90])
+    page = page_of(tmp_path, pipeline, rows[50:], y[50:], top=3)
+    order = np.argsort(pipeline.score_samples(rows[50:]))[:3]
+    assert [cells[0] for cells in page.cells[1:4]] == [str(50 + k) for k in order]
+    assert page_of(tmp_path, pipeline).cells
+
+
 def test_infinite_energies_are_told(tmp_path, fitted, labelled):
     rows, y = labelled
     far = rows.copy()
@@ -260,7 +271,7 @@ def test_labels_of_one_kind_tell_no_quality(tmp_path, fitted, table):
 def test_threshold_is_told_with_its_promise(tmp_path, fitted):
     words = page_of(tmp_path, fitted).words
     assert f"above {-fitted.offset_:.4g} is called an outlier" in words
-    assert "at most 5 % of new normal rows, in expectation (30 calibration rows)" in words
+    assert "at most 5 % of new rows drawn like the 30 calibration rows, in expectation" in words
 
 
 def test_contamination_promises_a_share_of_the_fitted_rows(tmp_path, table):
@@ -313,8 +324,8 @@ def test_what_does_not_fit_is_refused_and_the_old_page_kept(
 
 
 def test_what_is_no_fitted_detector_is_refused(tmp_path, table):
-    pipeline = make_pipeline(StandardScaler(), EBGANDetector(**SMALL)).fit(table)
-    with pytest.raises(InvalidParameterError, match="got Pipeline; of a pipeline give the last"):
+    pipeline = make_pipeline(StandardScaler(), IsolationForest()).fit(table)
+    with pytest.raises(InvalidParameterError, match="pipeline that ends in one, got IsolationFor"):
         write_report(pipeline, tmp_path / "page.html")
     with pytest.raises(NotFittedError):
         write_report(EBGANDetector(), tmp_path / "page.html")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
@@ -91,7 +92,7 @@ class ScoredRows:
 
 
 def write_report(
-    detector: BaseDetector,
+    detector: BaseDetector | Pipeline,
     path: str | os.PathLike[str],
     X: Any = None,
     y: Any = None,
@@ -109,8 +110,8 @@ def write_report(
 
     Parameters
     ----------
-    detector : EBGANDetector or another detector of this library
-        Fitted detector.
+    detector : EBGANDetector or another detector of this library, or Pipeline
+        Fitted detector, or a fitted pipeline that ends in one; `X` are rows for that then.
     path : path-like
         File to write, replaced in one step.
     X : array-like, Tensor, DataFrame, memmap or Dataset, default=None
@@ -144,16 +145,16 @@ def write_report(
     OSError
         If the file cannot be written.
     """
-    if not isinstance(detector, BaseDetector):
-        raise InvalidParameterError(
-            "detector must be one of ebgan_detect's, such as EBGANDetector, got "
-            f"{type(detector).__name__}; of a pipeline give the last step, and transformed rows"
-        )
+    steps, detector = _divided(detector)
     check_is_fitted(detector, "model_")
     check_parameters({"top": top}, {"top": integer(1, MAX_ROWS)})
     if X is None and not (y is None and names is None):
         raise InvalidParameterError("X must be given with y or names, got None")
     check_writable(path)
+    if names is None and hasattr(X, "iloc"):
+        names = X.index
+    if X is not None and steps is not None:
+        X = steps.transform(X)
     is_drawable = len(detector.input_shape_) != 3 or detector.input_shape_[0] in (1, 3)
     with drawing() as picture:
         scored = None
@@ -183,6 +184,19 @@ def write_report(
     return Path(path)
 
 
+def _divided(detector: Any) -> tuple[Pipeline | None, BaseDetector]:
+    """The steps before a detector, and the detector."""
+    steps, last = None, detector
+    if isinstance(detector, Pipeline):
+        steps, last = detector[:-1] if len(detector) > 1 else None, detector[-1]
+    if not isinstance(last, BaseDetector):
+        raise InvalidParameterError(
+            "detector must be one of ebgan_detect's, such as EBGANDetector, or a pipeline that "
+            f"ends in one, got {type(last).__name__}"
+        )
+    return steps, last
+
+
 def _scored(
     detector: BaseDetector,
     X: Any,
@@ -197,9 +211,7 @@ def _scored(
     energies = detector.energy(X)
     n = len(energies)
     is_anomaly = None if y is None else anomalies(y, n)
-    if names is None:
-        names = X.index if hasattr(X, "iloc") else range(n)
-    names = list(names)
+    names = list(range(n) if names is None else names)
     if len(names) != n:
         raise InvalidInputError(
             f"names must have one entry for each of the {n} rows of X, got {len(names)}"
@@ -282,8 +294,8 @@ def _threshold_in_words(detector: BaseDetector) -> str:
             f"{rule}, as no calibration row is: {n} are too few for false alarms of {rate:.3g} %."
         )
     return (
-        f"{rule}, which befalls at most {rate:.3g} % of new normal rows, in expectation "
-        f"({n} calibration rows)."
+        f"{rule}, which befalls at most {rate:.3g} % of new rows drawn like the {n} calibration "
+        "rows, in expectation."
     )
 
 
