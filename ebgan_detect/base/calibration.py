@@ -36,7 +36,8 @@ class CalibratedDetector(ResumableDetector):
         For what a random tenth of the fitted rows cannot stand for: rows that come in groups,
         such as frames of a video or readings of a machine, where new rows are of new groups; a
         new camera or site; another `false_alarm_rate`, set before. The rows take the place of
-        all that calibrated so far, and later calls of `partial_fit` add to them.
+        all that calibrated so far. Later calls of `partial_fit` add to them, and should be given
+        other rows; a later `fit` calibrates anew.
 
         Parameters
         ----------
