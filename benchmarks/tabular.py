@@ -96,6 +96,9 @@ def main() -> None:
     paths = sorted(
         (data_folder() / "tabular").glob("*.npz"), key=lambda p: int(p.stem.split("_")[0])
     )
+    unknown = set(arguments.sets or ()) - {path.stem.split("_", 1)[1] for path in paths}
+    if unknown:
+        parser.error(f"--sets must name sets of {data_folder() / 'tabular'}, got {min(unknown)}")
     rows, values = [], {}
     for path in paths:
         name = path.stem.split("_", 1)[1]

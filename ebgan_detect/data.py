@@ -344,9 +344,14 @@ def _numpy(tensor: Tensor) -> NDArray[Any]:
 def _item(item: Any) -> NDArray[Any]:
     """One row of a data set as an array."""
     array: NDArray[Any]
-    value = item[0] if isinstance(item, tuple | list) else item
+    value = item[0] if isinstance(item, tuple | list) and item else item
     if isinstance(value, Tensor):
-        return _numpy(value.detach())
+        if value.layout != torch.strided or value.is_complex():
+            raise InvalidInputError(
+                f"items of a Dataset must be dense real tensors, got one of {value.dtype}, "
+                f"{value.layout}; give the Dataset a transform"
+            )
+        value = _numpy(value.detach().resolve_neg())
     is_picture = hasattr(value, "getbands")
     if is_picture and "P" in value.getbands():
         value = value.convert("RGB")  # entries of a palette are no grey levels

@@ -107,6 +107,7 @@ def save(detector: BaseDetector, path: str | os.PathLike[str]) -> None:
         "partition": asdict(detector._partition),
         "calibration_apart": kept.apart,
         "calibration_calls": kept.calls,
+        "fitted_on_uint8": detector._fitted_on_uint8,
         "members": len(model.members),
     }
     write_sealed(path, tensors, header)
@@ -190,6 +191,8 @@ def load(
         header.get("calibration_apart", True),
         header.get("calibration_calls", 1),
     )
+    as_calibrated = detector._calibration_rows.values.dtype == np.uint8  # older files say no more
+    detector._fitted_on_uint8 = header.get("fitted_on_uint8", as_calibrated)
     weights = {name.removeprefix("model/"): value for name, value in tensors.items()}
     detector.model_ = _rebuild(detector, header, weights, path)
     return detector

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ebgan_detect import EBGANDetector, save
-from ebgan_detect.datafiles import ReadOptions, read_rows
+from ebgan_detect.datafiles import ReadOptions, read_rows, write_table
 from ebgan_detect.plotting import EnergyMapDisplay
 
 
@@ -75,11 +75,12 @@ def main() -> None:
     for k in order[:12]:
         outlier = "yes" if energies[k] > -detector.offset_ else "no"
         print(f"| {new.names[k]} | {energies[k]:.4g} | {p_values[k]:.3f} | {outlier} |")
-    lines = [f"{new.names[k]},{energies[k]:.6g},{p_values[k]:.6g}" for k in order]
     output.mkdir(parents=True, exist_ok=True)
-    (output / "scores.csv").write_text("\n".join(["picture,energy,p_value", *lines]) + "\n")
+    columns = {"picture": new.names, "energy": energies, "p_value": p_values}
+    write_table(output / "scores.csv", {name: of_all[order] for name, of_all in columns.items()})
     save(detector, output / "model.ebgan")
-    shown = EnergyMapDisplay.from_estimator(detector, new.values[order[[0, 1, 2, -2, -1]]])
+    ends = np.r_[order[:3], order[3:][-2:]]
+    shown = EnergyMapDisplay.from_estimator(detector, new.values[ends])
     shown.figure_.savefig(output / "maps.png", dpi=80)
     plt.close(shown.figure_)
     print(f"\nscores, model and energy maps in {output}")

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -228,6 +233,41 @@ def test_run_is_reproducible(digits, judge, folders):
     first = perform(run, digits.x_train, judge, **folders)
     run.file(folders["results"]).unlink()
     assert perform(run, digits.x_train, judge, **folders)["score"] == first["score"]
+
+
+SLEEPING = """
+import signal, time
+from pathlib import Path
+from benchmarks.stability import runs
+
+def sleep(run, results, cache):
+    time.sleep(900 if run else 0)
+    return {}
+
+if __name__ == "__main__":
+    # A shell may start its background processes with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    runs._perform_alone = sleep
+    for done in runs.perform_all([0, 1, 2, 3], jobs=1, results=Path(), cache=Path()):
+        print(done, flush=True)
+"""
+
+
+def test_an_interrupt_ends_the_processes_and_what_waits(tmp_path):
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    command = subprocess.Popen(
+        [sys.executable, str(tmp_path / "sleeping.py")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert command.stdout.readline() == "(0, {})\n"
+    os.killpg(command.pid, signal.SIGINT)
+    stdout, stderr = command.communicate(timeout=60)
+    assert stdout == ""
+    assert "KeyboardInterrupt" in stderr
 
 
 def test_processes_give_the_same_results_as_one(digits, folders, tmp_path, monkeypatch):

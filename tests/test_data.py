@@ -259,6 +259,18 @@ def test_items_of_a_dataset_may_be_bfloat16():
     np.testing.assert_array_equal(rows.read(slice(2)), [[0.5, 2], [0.5, 2]])
 
 
+def test_items_of_a_dataset_may_be_negated_views():
+    of_a_conjugate = torch.tensor([1 + 2j, 3 - 4j]).conj().imag
+    assert of_a_conjugate.is_neg()
+    np.testing.assert_array_equal(as_rows(Items([of_a_conjugate])).read(slice(1)), [[-2, 4]])
+
+
+@pytest.mark.parametrize("item", [torch.ones(3) * 1j, torch.eye(3).to_sparse()])
+def test_items_that_are_no_dense_real_tensors_raise(item):
+    with pytest.raises(InvalidInputError, match="must be dense real tensors, got one of"):
+        as_rows(Items([item]))
+
+
 def test_held_items_have_a_dtype_for_all_of_them():
     items = Items([np.ones(2, np.uint8), np.full(2, 0.5), np.full(2, 300, np.int16)])
     rows = as_rows(items)

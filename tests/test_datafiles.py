@@ -1,11 +1,14 @@
+import os
+import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from ebgan_detect import InvalidInputError, MissingDependencyError
 from ebgan_detect.datafiles import (
@@ -351,13 +354,43 @@ def test_pictures_in_colour_have_channels_first(tmp_path, rng):
     np.testing.assert_array_equal(values[1], values[0])
 
 
-@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
-def test_picture_is_turned_upright(tmp_path, rng, orientation, turns):
-    pixels = rng.integers(0, 256, (8, 9), dtype=np.uint8)
+@pytest.mark.parametrize("orientation", range(10))
+def test_picture_is_turned_upright(tmp_path, rng, orientation):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
-    np.testing.assert_array_equal(read_rows(tmp_path).values[0], np.rot90(pixels, turns))
+    held = Image.fromarray(rng.integers(0, 256, (8, 9), dtype=np.uint8))
+    held.save(tmp_path / "x.png", exif=exif)
+    with Image.open(tmp_path / "x.png") as opened:
+        upright = np.asarray(ImageOps.exif_transpose(opened))
+    np.testing.assert_array_equal(read_rows(tmp_path).values[0], upright)
+
+
+@pytest.mark.parametrize("tag", [ExifTags.Base.ImageWidth, ExifTags.Base.Software])
+def test_picture_is_turned_upright_whatever_else_the_camera_noted(tmp_path, rng, tag):
+    pixels = rng.integers(0, 256, (8, 9), dtype=np.uint8)
+    # Two entries: a fraction where that tag has another type, and a quarter turn.
+    noted = struct.pack(">2sHIHHHIIHHIHHI", b"MM", 42, 8, 2, tag, 5, 1, 38, 0x112, 3, 1, 6, 0, 0)
+    noted += struct.pack(">II", 9, 1)
+    Image.fromarray(pixels).save(tmp_path / "x.png", exif=b"Exif\0\0" + noted)
+    np.testing.assert_array_equal(read_rows(tmp_path).values[0], np.rot90(pixels, 3))
+
+
+def test_pictures_in_hidden_folders_are_left_aside_and_folders_are_no_pictures(tmp_path):
+    for name in ("x.png", ".cache/x.png", "scan.tif/y.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture(tmp_path / name, np.zeros((8, 9), np.uint8))
+    assert read_rows(tmp_path).names.tolist() == ["scan.tif/y.png", "x.png"]
+
+
+def test_picture_whose_name_is_no_text_can_be_scored(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    try:
+        picture(path, np.zeros((8, 9), np.uint8))
+    except OSError:
+        pytest.skip("no file here may have such a name")
+    rows = read_rows(tmp_path)
+    assert rows.names.tolist() == ["caf\\xe9.png"]
+    assert "caf\\xe9.png" in as_csv({"file": rows.names})
 
 
 def test_picture_alone_is_one_row(tmp_path):

@@ -300,6 +300,18 @@ def test_recorder_measures_before_training_and_after_epochs(table):
     assert history["energy_real"][2] < 0.95 * history["energy_real"][0]
 
 
+def test_recorder_of_a_single_row_knows_no_distance(table):
+    recorder = EquilibriumRecorder()
+    detector = EBGANDetector(**BRIEF).fit(table)
+    before = len(detector.history_["epoch"])
+    detector.set_params(callbacks=[recorder], calibration_fraction=0)
+    detector._settled["calibration_fraction"] = 0
+    detector.partial_fit(table[:1] + 1)
+    assert len(detector.history_["epoch"]) == before + 1
+    assert np.isnan(recorder.history["discrepancy"]).all()
+    assert np.isfinite(recorder.history["energy_real"]).all()
+
+
 def test_recorder_is_copied_with_its_detector(table):
     recorder = EquilibriumRecorder(max_rows=10)
     copied = clone(EBGANDetector(**BRIEF, callbacks=[recorder])).fit(table)

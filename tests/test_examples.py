@@ -119,6 +119,17 @@ def test_image_folder(run, tmp_path):
     assert is_picture(tmp_path / "out" / "maps.png")
 
 
+def test_image_folder_takes_a_handful_of_pictures(run, tmp_path):
+    image_folder.draw_cloth(tmp_path / "good", 60, 0, share_broken=0)
+    image_folder.draw_cloth(tmp_path / "new", 2, 1, share_broken=0)
+    (tmp_path / "new" / "good_000.png").rename(tmp_path / "new" / "a,b.png")
+    folders = ["--normal", tmp_path / "good", "--test", tmp_path / "new"]
+    run(image_folder, *folders, "--epochs", 1, "--side", 8)
+    scores = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert sorted(scores["picture"]) == ["a,b.png", "good_001.png"]
+    assert is_picture(tmp_path / "out" / "maps.png")
+
+
 def test_image_folder_takes_folders_of_mixed_sizes(run, tmp_path):
     for side in (64, 80):
         image_folder.draw_cloth(tmp_path / "new", 4, side, share_broken=0.5)

@@ -621,8 +621,24 @@ def test_something_else_is_refused(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float16", "uint8", "double", None])
 def test_other_input_types_are_refused(table, tmp_path, dtype):
-    with pytest.raises(InvalidParameterError, match=f"'auto', 'float32'.*float64, got {dtype!r}"):
+    with pytest.raises(
+        InvalidParameterError, match=f"'auto', 'float32'.*than uint8, got {dtype!r}"
+    ):
         export_onnx(table.detector, tmp_path / "model.onnx", input_dtype=dtype)
+
+
+@pytest.mark.parametrize("step", [0.0, 0.25])
+def test_rows_that_calibrate_later_leave_the_input_as_fitted(tmp_path, step):
+    images = np.random.default_rng(0).integers(0, 255, (80, 9, 11), dtype=np.uint8)
+    detector = AutoEncoderDetector(max_epochs=1, random_state=0).fit(images)
+    detector.calibrate(images[:40].astype(np.float32) + step)
+    save(detector, tmp_path / "model.ebgan")
+    for fitted_on_uint8 in (detector, load(tmp_path / "model.ebgan")):
+        (entry,) = onnx.load(export_onnx(fitted_on_uint8, tmp_path / "m.onnx")).graph.input
+        assert entry.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    other = AutoEncoderDetector(max_epochs=1, random_state=0).fit(images + 0.25).calibrate(images)
+    (entry,) = onnx.load(export_onnx(other, tmp_path / "m.onnx")).graph.input
+    assert entry.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
 
 
 def test_targets_that_cannot_be_written_are_refused_at_once(table, tmp_path):

@@ -248,6 +248,7 @@ def test_histogram_takes_one_kind_of_rows(y, all_anomalous, ring, ring_detector)
         ([0, 2], r"got \[0, 2\]"),
         ([0, -1], r"got \[-1, 0\]"),
         (["a", "b"], r"got \['a', 'b'\]"),
+        ([None, None], r"y must hold numbers or bool, got others"),
         ([1], r"y must have shape \(2,\).* got \(1,\)"),
         ([[0], [1]], r"y must have shape \(2,\).* got \(2, 1\)"),
     ],

@@ -228,6 +228,7 @@ def test_attributes_are_the_local_ones(server, detectors):
 
 
 def test_attributes_of_an_absent_server_are_absent():
+    assert not hasattr(TritonDetector("no url", "table"), "offset_")
     served = TritonDetector(NOWHERE, "table")
     with pytest.raises(AttributeError, match=f"must be asked for it, and fails: {NOWHERE}"):
         _ = served.offset_

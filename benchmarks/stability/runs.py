@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -185,10 +186,16 @@ def perform_all(
     runs: Sequence[Run], *, jobs: int, results: Path = RESULTS, cache: Path = CACHE
 ) -> Iterator[tuple[Run, dict[str, Any]]]:
     """Perform runs in their order, `jobs` at a time on one thread each; yield what is done."""
-    pool = ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
-    )
-    with pool:
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin)
+    try:
         waiting = {pool.submit(_perform_alone, run, results, cache): run for run in runs}
         for done in as_completed(waiting):
             yield waiting[done], done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Set up a process: one thread, and an end at Ctrl-C, which reaches all of a terminal."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(1)

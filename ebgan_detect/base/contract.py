@@ -102,6 +102,8 @@ class BaseDetector(CalibratedDetector):
     n_iter_: int
     _annealed: bool = False
     """Whether the last training ended with a learning rate of 0."""
+    _fitted_on_uint8: bool = False
+    """Whether the rows of the first fit were uint8."""
 
     # --- what a subclass adds ---------------------------------------------------------------
 
@@ -229,6 +231,7 @@ class BaseDetector(CalibratedDetector):
             ):
                 self.__dict__.pop(name, None)
             self._seed = self._draw_seed()
+            self._fitted_on_uint8 = rows.is_uint8
             self._settle()
             given = self._given()
             self.settings_ = {

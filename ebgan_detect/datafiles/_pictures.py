@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,21 @@ from ebgan_detect.errors import InvalidInputError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
+ORIENTATION = 0x0112
+"""EXIF's number for how the camera was held."""
+TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""What puts a picture upright, by its orientation."""
+NOT_WHOLE = (OSError, SyntaxError, ValueError, TypeError, AttributeError, struct.error)
+"""What Pillow raises on damaged files."""
+
 
 def image_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator[DataRows]:
     """Pictures of a folder, or one picture, as uint8."""
@@ -23,7 +40,9 @@ def image_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator
         files = sorted(
             file
             for file in path.rglob("*")
-            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+            if file.suffix.lower() in IMAGE_SUFFIXES
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            and file.is_file()
         )
     if not files:
         raise InvalidInputError(
@@ -43,18 +62,25 @@ def image_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator
                     "(size) or convert it"
                 )
             values[i] = picture
-        names = np.array([file.relative_to(folder).as_posix() for file in part], dtype=object)
+        names = np.array([_name(file.relative_to(folder)) for file in part], dtype=object)
         yield DataRows(values, names, "file")
+
+
+def _name(file: Path) -> str:
+    """A path as text that every table can hold, also where its bytes are no text."""
+    return os.fsencode(file.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _picture(file: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
     """One picture, upright, of shape (h, w), or (3, h, w) in colours; transparency is ignored."""
     image_module = optional_module("PIL.Image", "reading pictures", "images")
-    operations = optional_module("PIL.ImageOps", "reading pictures", "images")
     try:
         with image_module.open(file) as opened:
             opened.load()
-            image = operations.exif_transpose(opened)  # as the camera was held
+            # As the camera was held. Pillow's own way writes all that the camera noted anew, and
+            # fails where some of it has another type than usual.
+            turn = TURNS.get(opened.getexif().get(ORIENTATION))
+            image = opened if turn is None else opened.transpose(image_module.Transpose[turn])
             if image.mode in ("P", "PA"):
                 image = image.convert("RGBA")
             if image.mode.startswith(("I", "F")):
@@ -68,7 +94,7 @@ def _picture(file: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
             pixels = np.asarray(image)
     except InvalidInputError:
         raise
-    except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
+    except (*NOT_WHOLE, image_module.DecompressionBombError) as error:
         raise InvalidInputError(
             f"{file} must be a whole picture, got: {error}; replace or remove it"
         ) from error

@@ -38,7 +38,8 @@ def check_output(path: str | os.PathLike[str]) -> None:
         raise InvalidInputError(
             f"a table is written to a file ending in {' or '.join(TABLE_SUFFIXES)}, got {path}"
         )
-    optional_module("pandas", "writing tables")
+    by_suffix = {".csv": ("pandas", "writing CSV"), ".parquet": ("pyarrow", "writing Parquet")}
+    optional_module(*by_suffix[Path(path).suffix.lower()])
     check_writable(path)
 
 

@@ -13,12 +13,13 @@ value, the distance between the two distributions and the energies together.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from typing_extensions import override
@@ -106,7 +107,7 @@ class Equilibrium:
         is dead; near `energy_real`, the energy is flat and detects nothing.
     discrepancy : float
         `maximum_mean_discrepancy` of generated and real scaled rows, with the real rows'
-        bandwidth, without unit; scatters around 0 at equilibrium.
+        bandwidth, without unit; scatters around 0 at equilibrium; nan where a single row trains.
     """
 
     epoch: int
@@ -269,6 +270,13 @@ def _checked(game: object) -> EBGANObjective:
     return game
 
 
+def _discrepancy(rows: NDArray[Any], drawn: NDArray[Any]) -> float:
+    """Distance between real and generated rows; nan where a single row has no distribution."""
+    if len(rows) < 2:
+        return math.nan
+    return maximum_mean_discrepancy(rows, drawn, bandwidth=median_distance(rows))
+
+
 @torch.no_grad()
 def _measure(game: EBGANObjective, real: Tensor, rng: torch.Generator, epoch: int) -> Equilibrium:
     """Play nothing, measure one game on scaled rows."""
@@ -290,5 +298,5 @@ def _measure(game: EBGANObjective, real: Tensor, rng: torch.Generator, epoch: in
         energy_real=float(energies[0].mean()),
         energy_generated=float(energies[1].mean()),
         energy_background=float(energies[2].mean()),
-        discrepancy=maximum_mean_discrepancy(rows, drawn, bandwidth=median_distance(rows)),
+        discrepancy=_discrepancy(rows, drawn),
     )

@@ -173,15 +173,14 @@ def _writable(target: Path) -> Path:
 
 def _input_dtype(source: Source, asked: str) -> torch.dtype:
     """The input's type."""
-    fitted = source.detector._calibration_rows.values.dtype
-    on_uint8 = fitted == np.uint8 and not source.transformers
+    on_uint8 = source.detector._fitted_on_uint8 and not source.transformers
     if asked == "auto":
         asked = "uint8" if on_uint8 and len(source.input_shape) > 1 else "float32"
     allowed = {"float32": torch.float32} | ({"uint8": torch.uint8} if on_uint8 else {})
     if asked not in allowed:
         raise InvalidParameterError(
-            f"input_dtype must be one of {('auto', *allowed)} for a detector fitted on {fitted}, "
-            f"got {asked!r}"
+            f"input_dtype must be one of {('auto', *allowed)} for a detector fitted on "
+            f"{'uint8' if on_uint8 else 'other numbers than uint8'}, got {asked!r}"
         )
     return allowed[asked]
 

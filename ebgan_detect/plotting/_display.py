@@ -131,7 +131,10 @@ def anomalies(y: Any, n: int) -> NDArray[np.bool_]:
         raise InvalidInputError(
             f"y must have shape ({n},), one label for each row of X, got {labels.shape}"
         )
-    found = set(np.unique(labels).tolist())
+    try:
+        found = set(np.unique(labels).tolist())
+    except TypeError as error:
+        raise InvalidInputError(f"y must hold numbers or bool, got others: {error}") from error
     is_anomaly: NDArray[np.bool_] = labels == (-1 if -1 in found else 1)
     if not (
         labels.dtype == bool

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from typing_extensions import override
 
+from ebgan_detect.errors import InvalidInputError
 from ebgan_detect.parameters import check_parameters, flag
 from ebgan_detect.plotting._display import (
     BLUE,
@@ -103,6 +104,11 @@ class TrainingHistoryDisplay(Display):
             if not columns.keys().isdisjoint(lines)
         }
         n = len(panels)
+        if not n:
+            known = ", ".join(name for lines in PANELS.values() for name in lines)
+            raise InvalidInputError(
+                f"history must have one of the columns {known}, got {', '.join(columns) or 'none'}"
+            )
         axes = self._panels(ax, (3.6 * n, 3.0), (1, n), n)
         for axis, (ylabel, lines) in zip(axes, panels.items(), strict=True):
             for name, (label, color, linestyle) in lines.items():

@@ -415,7 +415,7 @@ class TritonDetector(OutlierMixin, KeepsConnections):
         try:
             with Session(replace(self._settings(), retries=0)) as session:
                 return session.served(Call(ATTRIBUTE_SECONDS, session.settings.request_timeout))
-        except ServerError as error:
+        except (ServerError, InvalidParameterError) as error:
             raise AttributeError(f"the server must be asked for it, and fails: {error}") from error
 
     def __sklearn_is_fitted__(self) -> bool:
