@@ -81,6 +81,9 @@ def test_runs_alternate_between_systems_and_pair_both_ebgans():
     runs = runs_of(Arguments)
     assert [run.system for run in runs] == [*SYSTEMS] * 3
     assert [r.configuration for r in runs[1::3]] == [r.configuration for r in runs[2::3]]
+    Arguments.max_width = 100
+    with pytest.raises(SystemExit, match="as narrow as --max-width 100"):
+        runs_of(Arguments)
 
 
 @pytest.mark.parametrize(

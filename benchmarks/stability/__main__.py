@@ -34,6 +34,8 @@ def runs_of(arguments: argparse.Namespace) -> list[Run]:
         for system in arguments.systems
     }
     longest = max(len(cells) for cells in chosen.values())
+    if not longest:
+        raise SystemExit(f"no network of the grid is as narrow as --max-width {arguments.max_width}")
     return [
         Run(system, cells[i], arguments.steps, BATCH_SIZE)
         for i in range(longest)
