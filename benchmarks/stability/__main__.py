@@ -35,7 +35,9 @@ def runs_of(arguments: argparse.Namespace) -> list[Run]:
     }
     longest = max(len(cells) for cells in chosen.values())
     if not longest:
-        raise SystemExit(f"no network of the grid is as narrow as --max-width {arguments.max_width}")
+        raise SystemExit(
+            f"no network of the grid is as narrow as --max-width {arguments.max_width}"
+        )
     return [
         Run(system, cells[i], arguments.steps, BATCH_SIZE)
         for i in range(longest)
