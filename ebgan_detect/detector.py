@@ -41,7 +41,8 @@ __all__ = ["EBGANDetector"]
 Margin = str | float | tuple[float, float] | Callable[[float], float]
 
 NOISE = 0.3
-"""Of mixed images; `python -m benchmarks.images heldout-digit --development` compares others."""
+"""Of mixed images; `python -m benchmarks.images heldout-digit --development --methods noiseless
+noise-0.1 noise-0.5 noise-1` compares others."""
 REPLAY_BYTES = 2**28
 PAPER_MARGIN = 10
 PAPER_IMAGE_MARGINS = {64: 20, 128: 40, 256: 80}

@@ -200,7 +200,7 @@ def _iforest(n_features: int, seed: int) -> Any:
 
 SVDD = {"epochs": 50, "batch_size": 128, "preprocessing": False}
 ALAD = {
-    # PyOD counts one batch as an epoch: as many updates as EBGAN, at its batch size and widths.
+    # PyOD counts one batch as an epoch: half as many updates as EBGAN, of twice the rows.
     "epochs": 1500,
     "batch_size": 128,
     "latent_dim": 32,

@@ -113,7 +113,7 @@ def conv_networks(
         input_shape, hidden_sizes=hidden_sizes, code_dim=code_dim, bounded=bounded
     )
     # A generator as narrow as the decoder falls behind it, and teaches little;
-    # `python -m benchmarks.images heldout-digit --development` compares widths.
+    # `python -m benchmarks.images heldout-digit --development --methods narrow-generator` tries.
     wider = [input_shape[0], *(generator_width * width for width in hidden_sizes)]
     shapes = _halved(input_shape, len(hidden_sizes))
     generator = _upsampling(latent_dim, wider, shapes, bounded, normalise=True)
