@@ -105,9 +105,10 @@ def export_onnx(
     rounds its energy otherwise: within that distance above the threshold the decision is 0 and
     the label +1. p-values come from at most 1024 calibration energies: they equal the
     estimator's when there are no more than that and none lies so near; otherwise the smallest
-    ones do, and the others are up to one per cent larger (at a million), never smaller. Transformers compute
-    in float64, as scikit-learn does on float64 rows. Encoders must take unknown categories, and
-    those that they know be whole numbers; a fraction may count as one of them.
+    ones do, and the others are up to one per cent larger (at a million), never smaller.
+    Transformers compute in float64, as scikit-learn does on float64 rows. Encoders must take
+    unknown categories, and those that they know be whole numbers; a fraction may count as one
+    of them.
 
     Exports of several threads wait for each other: torch can trace one network at a time.
 
