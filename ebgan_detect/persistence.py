@@ -217,6 +217,8 @@ def _rebuild(
             model.members.append(detector._make_objective(plan))
         model.load_state_dict(dict(weights))
     except KeyError as error:
+        if callable(detector.architecture):  # the factory's own
+            raise
         raise ModelFileError(
             f"{path} must hold the setting {error}, got none; {_remedy(header)}"
         ) from error

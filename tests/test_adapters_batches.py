@@ -6,6 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import ray
+import torch
 from pyarrow import parquet
 
 from ebgan_detect import EBGANDetector, InvalidInputError, InvalidParameterError, save
@@ -85,6 +86,14 @@ def through_parquet(images):
     return pd.read_parquet(stream)
 
 
+def turned_tensors(images):
+    """A column whose type says that rows and columns lie the other way round in memory."""
+    there = np.ascontiguousarray(images.swapaxes(1, 2))
+    kind = pa.fixed_shape_tensor(pa.uint8(), there.shape[1:], permutation=[1, 0])
+    flat = pa.FixedSizeListArray.from_arrays(there.ravel(), there[0].size)
+    return pa.table({"image": pa.ExtensionArray.from_storage(kind, flat)})
+
+
 @pytest.mark.parametrize(
     "batch",
     [
@@ -92,9 +101,11 @@ def through_parquet(images):
         lambda images: pd.DataFrame({"image": list(images)}),
         lambda images: pa.table({"image": images.tolist()}),
         lambda images: pa.table({"image": pa.FixedShapeTensorArray.from_numpy_ndarray(images)}),
+        turned_tensors,
+        lambda images: pa.table({"image": images.reshape(60, -1).tolist()}),
         through_parquet,
     ],
-    ids=["dictionary", "pandas", "nested lists", "tensors", "parquet"],
+    ids=["dictionary", "pandas", "nested lists", "tensors", "turned", "flat", "parquet"],
 )
 def test_images_in_a_column(tmp_path, batch):
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 9), dtype=np.uint8)
@@ -103,6 +114,9 @@ def test_images_in_a_column(tmp_path, batch):
     scorer = BatchScorer(tmp_path / "model.ebgan", "score", column="image")
     scored = scorer(batch(images))["score"]
     np.testing.assert_array_equal(scored, detector.score_samples(images))
+    other = pa.FixedShapeTensorArray.from_numpy_ndarray(images.reshape(60, 9, 8))
+    with pytest.raises(InvalidInputError, match=r"rows of shape \(9, 8\)"):
+        scorer(pa.table({"image": other}))
 
 
 def test_an_empty_batch_has_the_columns_of_any(named, frame):
@@ -147,6 +161,9 @@ def test_bad_batches_are_refused(named, nameless, frame):
         ({"a": pd.array([True, None])}, "column 'a' must hold numbers"),
         ({"a": np.array(["2026-11-30"], "datetime64[s]")}, "column 'a' must hold numbers"),
         ({"a": [[1, 2], [3]]}, "column 'a' must hold numbers"),
+        ({"a": np.array(["1", "2"], object)}, "column 'a' must hold numbers"),
+        ({"a": [10**400, 1]}, "column 'a' must hold numbers"),
+        ({"a": torch.ones(2, requires_grad=True)}, "column 'a' must hold numbers"),
         ({"a": [1, 2], "b": [1]}, r"columns of one length, got \[1, 2\]"),
     ]:
         with pytest.raises(InvalidInputError, match=message):

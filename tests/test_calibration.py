@@ -1,11 +1,20 @@
 """`calibrate`: threshold and p-values from other rows than a part of the fitted ones."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 from tables import SMALL, ring
 
-from ebgan_detect import EBGANDetector, InvalidInputError, InvalidParameterError, load, save
+from ebgan_detect import (
+    CalibrationWarning,
+    EBGANDetector,
+    InvalidInputError,
+    InvalidParameterError,
+    load,
+    save,
+)
 from ebgan_detect.thresholds import conformal_p_values, conformal_threshold, contamination_offset
 
 
@@ -70,6 +79,12 @@ def test_what_cannot_be_used_leaves_the_detector_as_it_was(fitted, others):
             fitted.calibrate(rows)
     with pytest.raises(InvalidParameterError, match="false_alarm_rate must be"):
         fitted.set_params(false_alarm_rate=2).calibrate(others)
+    fitted.set_params(false_alarm_rate=0.05)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(CalibrationWarning):
+            fitted.calibrate(others[:5])
+    assert fitted.model_.games()[0].optimizers
     assert fitted.offset_ == before[0]
     np.testing.assert_array_equal(fitted.p_values(others), before[1])
     with pytest.raises(NotFittedError):

@@ -496,10 +496,19 @@ def test_images_with_channels_last_warn(shape, np_rng):
     assert [warning.filename for warning in caught] == [__file__]
 
 
-@pytest.mark.parametrize("shape", [(1, 257, 257), (300, 400, 3), (2, 400, 200)])
-def test_images_too_large_for_any_default_network_are_refused(shape, np_rng):
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [
+        ((1, 257, 257), "resize them, or give architecture='mlp'"),
+        ((2, 400, 200), "resize them, or give architecture='mlp'"),
+        ((2048, 7, 7), "resize them, or give architecture='mlp'"),
+        ((300, 400, 3), "resize them and put channels first"),
+        ((200, 200, 3), "put channels first: np.moveaxis"),
+    ],
+)
+def test_images_too_large_for_any_default_network_are_refused(shape, remedy, np_rng):
     x = np.broadcast_to(np.float32(np_rng.uniform()), (60, *shape))
-    with pytest.raises(InvalidInputError, match=r"at most 256 pixels a side .* resize them"):
+    with pytest.raises(InvalidInputError, match=rf"8 to 256 pixels a side .*; {remedy}"):
         EBGANDetector(max_epochs=1).fit(x)
 
 
@@ -516,7 +525,7 @@ def test_columns_that_a_few_codes_dwarf_are_named(table):
         EBGANDetector(**SMALL).fit(frame)
     assert [warning.filename for warning in caught] == [__file__]
     frame["z"] = 1e3 * frame["y"] + frame["x"]
-    with pytest.warns(InputRangeWarning, match=r"column 'z', where, as in 1 others, the standard"):
+    with pytest.warns(InputRangeWarning, match=r"column 'z', where, as in 1 other, the standard"):
         EBGANDetector(**SMALL).fit(frame)
     # Scaled otherwise, or a few values beside one that is usual, they are no surprise.
     EBGANDetector(scaling="none", **SMALL).fit(frame)

@@ -404,6 +404,18 @@ def test_kept_calibration_rows_are_a_sample_of_all_calls(table, monkeypatch, tmp
     assert len(counts) > 15
 
 
+def test_kept_calibration_rows_are_a_sample_of_all_calls_however_many_each_has(monkeypatch):
+    monkeypatch.setattr(calibration, "KEPT_ROWS", 200)
+    detector = EBGANDetector(**SMALL | {"calibration_fraction": 0.5}).fit(ring(400))
+    for call in range(1, 8):
+        rows = ring(1000, seed=call)
+        rows[:, 0] += 10 * call
+        detector.partial_fit(rows)
+    of_call = np.bincount((detector._calibration_rows.values[:, 0] / 10).round().astype(int))
+    assert of_call[1:].min() > 10
+    assert of_call.max() < 60
+
+
 def test_rows_too_large_to_compute_with_are_refused_by_name(table):
     table = table.copy()
     table[7, 1] = np.finfo(float).max

@@ -190,8 +190,11 @@ def _array(column: Any, name: str) -> NDArray[Any]:
     try:
         values = _stacked(column)
         if values.dtype == object:
+            if any(isinstance(value, str) for value in values.flat):
+                raise TypeError("text")
             values = values.astype(np.float64)
-    except (ValueError, TypeError) as error:
+        values = _as_tensor(values, getattr(column, "type", None))
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # Arrow's are the last
         raise InvalidInputError(
             f"batch, column {name!r} must hold numbers, or rows of one shape, got: {error}"
         ) from error
@@ -211,8 +214,17 @@ def _stacked(column: Any) -> NDArray[Any]:
     return values
 
 
+def _as_tensor(values: NDArray[Any], kind: Any) -> NDArray[Any]:
+    """Values that Arrow gives flat in the shape of their type, which may order the axes anew."""
+    shape = getattr(kind, "shape", None)
+    if values.ndim != 2 or not isinstance(shape, tuple | list):
+        return values
+    axes = getattr(kind, "permutation", None) or range(len(shape))
+    return values.reshape(-1, *shape).transpose(0, *(1 + axis for axis in axes))
+
+
 def _shaped(rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Rows as they were fitted, where Arrow gives the values of a tensor flat."""
+    """Rows as they were fitted, where lists hold the values of each flat."""
     is_flat = rows.ndim == 2 and len(shape) > 1 and rows.shape[1] == math.prod(shape)
     return rows.reshape(-1, *shape) if is_flat else rows
 

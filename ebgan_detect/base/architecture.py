@@ -82,12 +82,14 @@ class ArchitectureMixin(ScoringDetector):
             fits = is_image and min(shape[-2:]) >= 8 and max(shape[-2:]) <= 256
             channels_last = len(shape) == 3 and shape[-1] in (1, 3, 4) and min(shape[:-1]) >= 8
             if is_image and not fits and math.prod(shape) > MOST_VALUES:
-                order = "put channels first (np.moveaxis(X, -1, 1)) and " if channels_last else ""
+                remedy = "resize them, or give architecture='mlp' or a factory"
+                if channels_last:
+                    resize = "resize them and " if max(shape[:-1]) > 256 else ""
+                    remedy = f"{resize}put channels first: np.moveaxis(X, -1, 1)"
                 raise InvalidInputError(
-                    f"images must have at most 256 pixels a side for architecture='auto', got "
-                    f"rows of shape {shape}, for which a fully connected network would need "
-                    f"hundreds of millions of weights; {order}resize them, or give "
-                    "architecture='mlp' or a factory"
+                    "images must have 8 to 256 pixels a side for architecture='auto', got rows of "
+                    f"shape {shape}, for which a fully connected network would need up to "
+                    f"hundreds of millions of weights; {remedy}"
                 )
             if channels_last:
                 warn_caller(

@@ -36,8 +36,8 @@ class CalibratedDetector(ResumableDetector):
         For what a random tenth of the fitted rows cannot stand for: rows that come in groups,
         such as frames of a video or readings of a machine, where new rows are of new groups; a
         new camera or site; another `false_alarm_rate`, set before. The rows take the place of
-        all that calibrated so far. Later calls of `partial_fit` add to them, and should be given
-        other rows; a later `fit` calibrates anew.
+        all that calibrated so far. Later calls of `partial_fit` should be given other rows, of
+        which they add their share; a later `fit` calibrates anew.
 
         Parameters
         ----------
@@ -73,7 +73,7 @@ class CalibratedDetector(ResumableDetector):
         True
         """
         check_is_fitted(self, "model_")
-        with self._begun(X, continued=True) as (rows, positions):
+        with self._begun(X, continued=True, trains=False) as (rows, positions):
             every = np.arange(len(rows))
             none = every[:0]
             # Positions of a further call turn within the calibration part of the interval.
@@ -131,7 +131,7 @@ class CalibrationRows:
     apart : bool
         Whether none of them has trained.
     calls : int
-        How many calls they are from.
+        How many calls there were until then.
     """
 
     positions: NDArray[np.float64]
@@ -140,8 +140,19 @@ class CalibrationRows:
     calls: int = 1
 
     @classmethod
-    def read(cls, rows: Rows, parts: Parts, positions: NDArray[np.float64]) -> CalibrationRows:
+    def read(
+        cls,
+        rows: Rows,
+        parts: Parts,
+        positions: NDArray[np.float64],
+        *,
+        call: int = 1,
+        within: float = 1.0,
+    ) -> CalibrationRows:
         """Keep as many of the given rows as memory allows, chosen by position.
+
+        Equal rows have equal positions in every call. Turned by the golden section, a row's
+        positions spread evenly over the calls, and those that are kept are a random sample.
 
         Parameters
         ----------
@@ -151,6 +162,10 @@ class CalibrationRows:
             Which of them calibrate, and which have trained.
         positions : ndarray of shape (len(rows),)
             Positions of all rows.
+        call : int
+            Number of the call that they are from, from 1.
+        within : float
+            Where the interval of calibrating positions ends.
 
         Returns
         -------
@@ -159,40 +174,35 @@ class CalibrationRows:
         """
         limit = _most_kept(rows.shape)
         numbers = parts.calibration
+        if call > 1:
+            positions = (positions + within * call * (math.sqrt(5) - 1) / 2) % within
         chosen = numbers[np.argsort(positions[numbers])[:limit]]
         chunks = list(rows.arrays(max(1, limit), chosen))
         empty = np.empty((0, *rows.shape[1:]))
         values = np.concatenate([np.asarray(c) for c in chunks] or [empty])
-        return cls(positions[chosen], values, parts.apart)
+        return cls(positions[chosen], values, parts.apart, call)
 
-    def merge(self, other: CalibrationRows, *, within: float) -> CalibrationRows:
+    def merge(self, other: CalibrationRows) -> CalibrationRows:
         """Add the rows of a further call. Rows that have trained yield to others.
-
-        Equal rows have equal positions in every call. Turned by the golden section, a row's
-        positions spread evenly over the calls, and those that are kept are a random sample.
 
         Parameters
         ----------
         other : CalibrationRows
             Rows to add.
-        within : float
-            Where the interval of positions ends.
 
         Returns
         -------
         CalibrationRows
             Rows of either, within the same bound on memory.
         """
-        calls = self.calls + 1
         if not other.values.size or self.apart > other.apart:
             return self
         if other.apart > self.apart:
             return other
-        turned = (other.positions + within * calls * (math.sqrt(5) - 1) / 2) % within
-        positions = np.r_[self.positions, turned]
+        positions = np.r_[self.positions, other.positions]
         kept = np.argsort(positions, kind="stable")[: _most_kept(self.values.shape)]
         values = np.concatenate([self.values, other.values])[kept]
-        return CalibrationRows(positions[kept], values, self.apart, calls)
+        return CalibrationRows(positions[kept], values, self.apart, other.calls)
 
 
 def _most_kept(shape: tuple[int, ...]) -> int:

@@ -203,17 +203,18 @@ class BaseDetector(CalibratedDetector):
                 self._partition = self._partition_by_shares()
             parts = self._divide(positions)
             self._train(rows, positions, parts, 1, "constant")
-            kept = CalibrationRows.read(rows, parts, positions)
-            if hasattr(self, "_calibration_rows"):
-                within = self._partition.calibration_below or 1.0
-                kept = self._calibration_rows.merge(kept, within=within)
-            self._calibration_rows = kept
+            within = self._partition.calibration_below or 1.0
+            before = getattr(self, "_calibration_rows", None)
+            call = 1 if before is None else before.calls + 1
+            kept = CalibrationRows.read(rows, parts, positions, call=call, within=within)
+            self._calibration_rows = kept if before is None else before.merge(kept)
+            kept = self._calibration_rows
             self._calibrate(self._energies(Rows(kept.values)))
         return self
 
     @override
     def _begin(self, X: Any, *, continued: bool) -> tuple[Rows, NDArray[np.float64]]:
-        check_parameters(vars(self), self._rules)
+        check_parameters({name: getattr(self, name) for name in self._rules}, self._rules)
         resolve_device(self.device)
         if continued:
             self._check_settled()
@@ -348,7 +349,8 @@ class BaseDetector(CalibratedDetector):
         if found:
             names = getattr(self, "feature_names_in_", range(self.n_features_in_))
             j = max(found, key=lambda column: found[column])
-            others = f", as in {len(found) - 1} others," if len(found) > 1 else ""
+            n = len(found) - 1
+            others = f", as in {n} other{'s' * (n > 1)}," if n else ""
             warn_caller(
                 f"X must not have columns that a few values dwarf, got column {names[j]!r}, where"
                 f"{others} the standard deviation is {found[j]:.3g} times what the middle half "

@@ -93,16 +93,18 @@ class ResumableDetector(ScoringDetector):
         """Check everything before any work, and place the rows."""
 
     @contextmanager
-    def _begun(self, X: Any, *, continued: bool) -> Iterator[tuple[Rows, NDArray[np.float64]]]:
+    def _begun(
+        self, X: Any, *, continued: bool, trains: bool = True
+    ) -> Iterator[tuple[Rows, NDArray[np.float64]]]:
         """Checked rows and their positions; everything is put back if a check or the fit fails.
 
-        Optimisers and replay then start anew, unless it was a check.
+        Optimisers and replay then start anew, unless it was a check or nothing `trains`.
         """
         before = dict(vars(self))
         try:
             with usual_defaults():
                 begun = self._begin(X, continued=continued)
-                if "model_" in before:
+                if trains and "model_" in before:
                     before["model_"] = before["model_"].portable()
                     before["history_"] = {k: list(v) for k, v in before["history_"].items()}
                 yield begun

@@ -42,7 +42,7 @@ def image_chunks(path: Path, options: ReadOptions, chunk_bytes: int) -> Iterator
             for file in path.rglob("*")
             if file.suffix.lower() in IMAGE_SUFFIXES
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            and file.is_file()
+            and not file.is_dir()
         )
     if not files:
         raise InvalidInputError(

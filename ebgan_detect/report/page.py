@@ -282,7 +282,8 @@ def _threshold_in_words(detector: BaseDetector) -> str:
     """What the threshold promises."""
     rule = f"A row whose energy is above {-detector.offset_:.4g} is called an outlier"
     if detector.contamination != "auto":
-        return f"{rule}, as {100 * detector.contamination:.3g} % of the fitted rows are."
+        share = 100 * detector.contamination
+        return f"{rule}, as {share:.3g} % of the rows are that the threshold was taken from."
     n, rate = len(detector.calibration_energies_), 100 * detector.false_alarm_rate
     if not detector._calibration_rows.apart:
         return (
