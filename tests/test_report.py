@@ -274,9 +274,11 @@ def test_threshold_is_told_with_its_promise(tmp_path, fitted):
     assert "at most 5 % of new rows drawn like the 30 calibration rows, in expectation" in words
 
 
-def test_contamination_promises_a_share_of_the_fitted_rows(tmp_path, table):
+def test_contamination_promises_a_share_of_the_rows_that_set_the_threshold(tmp_path, table):
     detector = EBGANDetector(**SMALL, contamination=0.1).fit(table)
-    assert "as 10 % of the fitted rows are" in page_of(tmp_path, detector).words
+    promise = "as 10 % of the rows are that the threshold was taken from"
+    assert promise in page_of(tmp_path, detector).words
+    assert promise in page_of(tmp_path, detector.calibrate(3 * table)).words
 
 
 def test_threshold_without_enough_rows_promises_nothing(tmp_path, table):
