@@ -207,8 +207,8 @@ class BaseDetector(CalibratedDetector):
             before = getattr(self, "_calibration_rows", None)
             call = 1 if before is None else before.calls + 1
             kept = CalibrationRows.read(rows, parts, positions, call=call, within=within)
-            self._calibration_rows = kept if before is None else before.merge(kept)
-            kept = self._calibration_rows
+            kept = kept if before is None else before.merge(kept)
+            self._calibration_rows = kept
             self._calibrate(self._energies(Rows(kept.values)))
         return self
 
